@@ -1,0 +1,151 @@
+"""A run directory as a short run leaves it, with a clean, a shallow, a deep and an exhausted trajectory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Record = dict[str, Any]
+
+
+def outcome(status: str, text: str, exception: str | None = None) -> Record:
+    return {"status": status, "exception": exception, "text": text}
+
+
+def attempt(code: str, result: Record, similarity: float | None = None, tokens: int = 20) -> Record:
+    arguments = json.dumps({"name": "code_interpreter", "arguments": {"code": code}})
+    call = f"<tool_call>\n{arguments}\n</tool_call>"
+    return {
+        "reasoning": "I compute it.\n",
+        "call": call,
+        "code": code,
+        "outcome": result,
+        "similarity": similarity,
+        "tokens": tokens,
+    }
+
+
+def repair(decision: str, similarity: float | None, after: str | None = None) -> Record:
+    good = attempt("import math\nprint(math.gcd(12, 18))", outcome("ok", "6"), similarity)
+    bad = attempt("print(gcd(12, 18))", outcome("program_error", "NameError: name 'gcd'", "NameError"), None)
+    accepted = decision != "exhausted"
+    failed = attempt(
+        "print(math.gcd(12, 18))", outcome("program_error", "NameError: name 'math'", "NameError")
+    )
+    return {
+        "turn": 0,
+        "decision": decision,
+        "similarity": similarity,
+        "accepted": 1 if accepted else None,
+        "failed": failed,
+        "attempts": [bad, good] if accepted else [bad],
+        "after": after or good["reasoning"] + good["call"],
+        "discarded_tokens": 41,
+        "lookahead_tokens": 40,
+        "seconds": 0.25,
+    }
+
+
+def trajectory(
+    step: int, phase: str = "train", accuracy: float = 1.0, repairs: list[Record] | None = None
+) -> Record:
+    return {
+        "schema": 1,
+        "phase": phase,
+        "step": step,
+        "uid": f"uid-{step}",
+        "index": step,
+        "session": 0,
+        "data_source": "reasoning_gym/gcd",
+        "prompt": "What is the greatest common divisor of 12 and 18?",
+        "reward": accuracy,
+        "accuracy": accuracy,
+        "segments": [{"origin": "sampled", "trained": True, "text": "I compute it.", "tokens": 5}],
+        "repairs": repairs or [],
+        "saar": {},
+    }
+
+
+@pytest.fixture
+def records() -> type:
+    """The builders above, for tests that make records of their own."""
+
+    class Records:
+        pass
+
+    for function in (outcome, attempt, repair, trajectory):
+        setattr(Records, function.__name__, staticmethod(function))
+    return Records
+
+
+@pytest.fixture
+def write_run(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a run directory from `(step, data)` pairs and trajectory records; returns its path."""
+
+    def write(
+        steps: list[tuple[int, Record]], trajectories: list[Record] | None = None, name: str = "run"
+    ) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        lines = [json.dumps({"step": step, "data": data}) for step, data in steps]
+        (folder / "metrics.jsonl").write_text("".join(line + "\n" for line in lines))
+        if trajectories is not None:
+            (folder / "trajectories.jsonl").write_text("".join(json.dumps(t) + "\n" for t in trajectories))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def quick_run(write_run: Callable[..., Path]) -> Path:
+    """Two training steps between two validations, everything logged."""
+    validation = {"val-core/reasoning_gym/gcd/acc/mean@1": 0.5, "val-core/reasoning_gym/lcm/acc/mean@1": 0.25}
+    before = {"val/accuracy": 0.4, "val/tool_calls/first_attempt_success_rate": 0.3, **validation}
+    after = {"val/accuracy": 0.6, "val/tool_calls/first_attempt_success_rate": 0.7, **validation}
+
+    def training(step: int) -> Record:
+        return {
+            "accuracy": 0.5 + step / 10,
+            "tool_calls/total": 20,
+            "tool_calls/first_attempt_success_rate": 0.5,
+            "tool_calls/failure/program_error": 3,
+            "tool_calls/failure/NameError": 3,
+            "tool_calls/failure/timeout": 1,
+            "rollback/triggered": 4,
+            "rollback/recovered": 3,
+            "rollback/exhausted": 1,
+            "rollback/shallow": 2,
+            "rollback/deep": 1,
+            "rollback/discarded_tokens": 100,
+            "rollback/generated_tokens": 1000,
+            "rollback/lookahead_tokens": 120,
+            "rollback/lookahead_seconds": 1.5,
+            "response_length/mean": 60,
+            "response_length/max": 100,
+            "rollback/sampled_length": 80,
+            "timing_s/step": 3.0,
+            "timing_s/gen": 1.0,
+            "timing_s/update_actor": 1.5,
+        }
+
+    folder = write_run(
+        [(0, before), (1, training(1)), (2, {**training(2), **after, "timing_s/testing": 0.5})],
+        [
+            trajectory(0, phase="val"),
+            trajectory(1, accuracy=0.0, repairs=[repair("exhausted", None)]),
+            trajectory(1, repairs=[repair("deep", 0.31)]),
+            trajectory(2, repairs=[repair("shallow", 0.82)]),
+            trajectory(2, accuracy=0.0, repairs=[repair("shallow", 0.9)]),
+        ],
+    )
+    (folder / "phases.jsonl").write_text(
+        '{"phase": "data", "seconds": 2.0}\n{"phase": "training", "seconds": 9.5}\n'
+    )
+    (folder / "config.yaml").write_text(
+        "cleaner:\n  seed: 7\n  saar: {enabled: true, gamma: 0.5, max_retries: 3}\n"
+    )
+    return folder

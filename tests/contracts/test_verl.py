@@ -1,0 +1,118 @@
+"""What the trainer, the entry point and the package rely on in verl 0.9.1 beyond its public interface.
+
+Each of these is private, or a habit, upstream. When the pin moves, this file says what has to be looked at again.
+"""
+
+import importlib.metadata
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def parameters(function: object) -> list[str]:
+    return list(inspect.signature(function).parameters)  # type: ignore[arg-type]
+
+
+def test_the_pinned_release_is_installed() -> None:
+    assert importlib.metadata.version("verl") == "0.9.1"
+    assert importlib.metadata.version("TransferQueue") == "0.1.11"
+
+
+def test_our_verl_folder_does_not_shadow_the_installed_package() -> None:
+    assert not (ROOT / "verl" / "__init__.py").exists()
+    where = subprocess.run(
+        [sys.executable, "-c", "import verl; print(verl.__file__)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "site-packages" in where
+
+
+def test_verl_finds_our_plug_in_by_its_entry_point() -> None:
+    points = importlib.metadata.entry_points(group="verl.plugins")
+    assert [point.value for point in points if point.name == "cleaner"] == ["cleaner.cpu.plugin"]
+
+
+@pytest.mark.parametrize(("platform", "expected"), [("cpu", "cpu"), (None, None)])
+def test_the_cpu_platform_wins_only_when_it_is_asked_for(platform: str | None, expected: str | None) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "VERL_PLATFORM"}
+    if platform:
+        environment["VERL_PLATFORM"] = platform
+    script = (
+        "from verl.plugin.platform import get_platform\n"
+        "try: print(type(get_platform()).__module__)\n"
+        "except Exception as error: print('none', type(error).__name__)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    ours = "cleaner.cpu.platform" in result.stdout
+    assert ours == (expected == "cpu"), result.stdout + result.stderr
+
+
+def test_the_trainer_overrides_methods_that_exist_with_these_parameters() -> None:
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+    assert parameters(PPOTrainer._build_replay_buffer) == ["self"]
+    assert parameters(PPOTrainer._init_resource_pool_mgr) == ["self"]
+    assert parameters(PPOTrainer._validate) == ["self"]
+    assert parameters(PPOTrainer._compute_advantage) == ["self", "batch", "metrics"]
+    expected = ["self", "batch", "metrics", "timing_raw", "global_steps", "epoch"]
+    assert parameters(PPOTrainer._compute_metrics) == expected
+    assert parameters(PPOTrainer.fit) == ["self", "agent_loop_manager"]
+
+
+def test_the_constructor_reads_the_mode_before_it_builds_the_replay_buffer() -> None:
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+    source = inspect.getsource(PPOTrainer.__init__)
+    assert 0 < source.index("self.trainer_mode =") < source.index("self._build_replay_buffer()")
+
+
+def test_the_trainer_uses_nothing_of_the_replay_buffer_but_sample() -> None:
+    from verl.trainer.ppo.v1 import trainer_base, trainer_sync
+
+    source = inspect.getsource(trainer_base) + inspect.getsource(trainer_sync)
+    uses = {part.split("(")[0].split()[0] for part in source.split("self.replay_buffer.")[1:]}
+    assert uses == {"sample"}
+
+
+def test_the_task_runner_can_be_subclassed_through_ray() -> None:
+    from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
+
+    # Ray adds a parameter of its own behind them.
+    assert parameters(TaskRunnerV1.__ray_metadata__.modified_class.run)[:2] == ["self", "config"]
+    assert parameters(run_ppo) == ["config", "task_runner_class"]
+
+
+def test_the_file_logger_truncates_its_file_so_that_a_resumed_run_must_set_it_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from verl.utils.tracking import FileLogger
+
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("old\n")
+    monkeypatch.setenv("VERL_FILE_LOGGER_PATH", str(path))
+    FileLogger("project", "experiment").finish()
+    assert path.read_text() == ""
+
+
+def test_grpo_gives_a_group_of_one_its_own_baseline() -> None:
+    import numpy as np
+    import torch
+    from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
+
+    rewards, mask = (
+        torch.tensor([[0.0, 5.0], [0.0, 1.0], [0.0, 0.0]]),
+        torch.tensor([[0.0, 0.0], [1, 1], [1, 1]]),
+    )
+    groups = np.array(["own", "g", "g"], dtype=object)
+    advantages, _ = compute_grpo_outcome_advantage(rewards, mask, groups)
+    assert advantages[0].abs().sum() == 0
+    assert advantages[1, 0] == -advantages[2, 0] > 0

@@ -1,0 +1,191 @@
+"""The manager of one machine's workers: one nursery, N workers, a heartbeat; whatever dies is started
+again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from types import FrameType
+from typing import Any
+
+import orjson
+import redis
+
+from app import __version__, worker
+from app.folder import private_folder
+from app.job import Keys
+from app.sandbox import isolation, nursery
+from app.sandbox.protocol import NurseryConfig
+from app.settings import Settings
+
+log = logging.getLogger("code-judge.manager")
+
+_HEARTBEAT = 1.0
+_HEARTBEAT_LIFE = 4  # seconds after which a silent host's workers count no more
+_STOP_PATIENCE = 1.0
+_FAST_DEATH = 1.0  # a worker that lived shorter is restarted only after this pause
+
+
+class Unsafe(Exception):
+    """Nothing here isolates the programs, and nobody said that this is all right."""
+
+
+def plan_for(settings: Settings) -> isolation.Plan:
+    """Find out what isolates programs on this machine. Raises Unsafe if that is too little and not allowed."""
+    plan = isolation.probe(settings.without_primitives)
+    if not plan.safe and not settings.code_judge_allow_unsafe:
+        lacking = " and ".join(
+            name
+            for name, held in (("files", plan.files_isolated), ("network", plan.network_isolated))
+            if not held
+        )
+        raise Unsafe(
+            f"this kernel and user give no isolation of {lacking}: model-written programs could reach everything "
+            "that this user can. Run `code-judge doctor` to see what is missing, use a kernel with Landlock and "
+            "seccomp or user namespaces, or set CODE_JUDGE_ALLOW_UNSAFE=1 if that is all right"
+        )
+    return plan
+
+
+class Manager:
+    """Starts the workers of this machine and keeps them alive."""
+
+    def __init__(self, settings: Settings, plan: isolation.Plan) -> None:
+        self.settings = settings
+        self.plan = plan
+        self.host = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.keys = Keys(settings.redis_key_prefix)
+        self.redis: Any = redis.Redis.from_url(
+            settings.redis_address, socket_timeout=2, socket_connect_timeout=2
+        )
+        self._slots: dict[int, int] = {}  # pidfd: slot
+        self._pids: dict[int, int] = {}  # slot: pid
+        self._started: dict[int, float] = {}  # slot: when
+        self._nursery: subprocess.Popen[bytes] | None = None
+        self._alive: socket.socket | None = None
+        self._beat_failed = False
+        self._stopping = False
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _leave)
+        with private_folder("workers") as folder, contextlib.suppress(SystemExit):
+            os.mkdir(f"{folder}/root")
+            config = NurseryConfig(
+                plan=self.plan,
+                folder=folder,
+                preload=self.settings.preload_modules,
+                memory_mib=self.settings.max_memory,
+                disk_mib=self.settings.max_disk,
+                processes=self.settings.max_processes,
+            )
+            try:
+                self._supervise(config)
+            finally:
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    signal.signal(number, signal.SIG_IGN)
+                self._stop()
+
+    def _supervise(self, config: NurseryConfig) -> None:
+        beat_at = 0.0
+        while True:
+            if self._nursery is None or self._nursery.poll() is not None:
+                self._start_nursery(config)
+            for slot in range(self.settings.max_workers):
+                due = time.monotonic() - self._started.get(slot, float("-inf")) > _FAST_DEATH
+                if slot not in self._pids and due:
+                    self._start_worker(config, slot)
+            if time.monotonic() >= beat_at:
+                beat_at = time.monotonic() + _HEARTBEAT
+                self._beat()
+            self._wait(max(0.0, beat_at - time.monotonic()))
+
+    def _start_nursery(self, config: NurseryConfig) -> None:
+        if self._alive is not None:
+            log.error("the nursery ended; starting another")
+            self._alive.close()
+        self._nursery, self._alive = nursery.start(config)
+
+    def _start_worker(self, config: NurseryConfig, slot: int) -> None:
+        parent = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            if self._alive is not None:
+                self._alive.close()  # only the manager keeps the nursery alive
+            for pidfd in self._slots:
+                os.close(pidfd)
+            worker.run(self.settings, config, f"{self.host}-{slot}", slot, parent)
+        self._pids[slot] = pid
+        self._slots[os.pidfd_open(pid)] = slot
+        self._started[slot] = time.monotonic()
+
+    def _wait(self, seconds: float) -> None:
+        """Return after `seconds`, or as soon as a worker ended; forget it then."""
+        poller = select.poll()
+        for pidfd in self._slots:
+            poller.register(pidfd, select.POLLIN)
+        for pidfd, _ in poller.poll(seconds * 1000):
+            slot = self._slots.pop(pidfd)
+            os.close(pidfd)
+            _, status = os.waitpid(self._pids.pop(slot), 0)
+            if not self._stopping:
+                log.warning("worker %d ended with wait status %d; starting another", slot, status)
+
+    def _beat(self) -> None:
+        """Tell the web processes who is here. Failing is no harm: the workers themselves wait for Redis."""
+        facts = {"workers": len(self._pids), "version": __version__, "isolation": self.plan.describe()}
+        try:
+            pipe = self.redis.pipeline(transaction=False)
+            pipe.set(self.keys.host(self.host), orjson.dumps(facts), ex=_HEARTBEAT_LIFE)
+            pipe.sadd(self.keys.hosts, self.host)
+            pipe.execute()
+            self._beat_failed = False
+        except redis.RedisError as error:
+            if not self._beat_failed:
+                log.error("no answer from %s: %s; waiting for it", _without_password(self.settings), error)
+            self._beat_failed = True
+
+    def _stop(self) -> None:
+        """Let the workers end their jobs for a moment, then end everything."""
+        self._stopping = True
+        for pid in self._pids.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_PATIENCE
+        while self._pids and time.monotonic() < deadline:
+            self._wait(deadline - time.monotonic())
+        for pid in self._pids.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        while self._pids:
+            self._wait(1.0)
+        if self._alive is not None:
+            self._alive.close()
+        if self._nursery is not None:
+            self._nursery.wait()
+        with contextlib.suppress(redis.RedisError):
+            self.redis.delete(self.keys.host(self.host))
+            self.redis.srem(self.keys.hosts, self.host)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def _without_password(settings: Settings) -> str:
+    scheme, separator, rest = settings.redis_address.partition("://")
+    return scheme + separator + rest.rpartition("@")[2]

@@ -1,0 +1,166 @@
+"""The nursery: imports the modules once, then forks a zygote for each worker that connects.
+
+One process a layer: the bare standard library listens on layer 0; a fork of it imports the first module of
+`preload` and listens on layer 1, and so on. A job that names no numpy is forked from a process without
+numpy's
+pages, which takes half the time. Started by the manager as a fresh interpreter with an empty environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+
+from app.sandbox import kernel, rootfs, zygote
+from app.sandbox.protocol import NurseryConfig
+
+# What a package imports and builds only at its first real use, and every program would import and build anew.
+_WARM_UPS = {
+    "numpy": """
+import numpy as np
+import numpy.random, numpy.linalg, numpy.fft, numpy.polynomial
+str(np.linalg.inv(np.eye(2)) @ np.arange(2.0)), np.random.default_rng(0).random()
+""",
+    "sympy": """
+import sympy as s
+x, y = s.symbols("x y")
+str(s.solve(x**2 + 2 * x - 3, x)), str(s.solve([x + y - 1, x - y], [x, y])), s.latex(s.Rational(1, 2) + s.sqrt(2))
+str(s.factor(x**2 - 1)), s.expand((x + 1) ** 2), s.simplify(s.sin(x) ** 2 + s.cos(x) ** 2), s.diff(x**2, x)
+s.integrate(x**2, x), s.limit(s.sin(x) / x, x, 0), s.Matrix([[1, 2], [3, 4]]).det(), s.pi.evalf(), s.N("1/3")
+s.factorint(12), s.isprime(7), s.sympify("x + 1"), s.summation(x, (x, 1, 3)), s.Eq(x, 1), s.binomial(4, 2)
+""",
+}
+_STANDARD = (  # noqa: SIM905  a list of 80 names is read as text
+    "__future__ abc argparse array ast asyncio base64 bisect calendar cmath codecs collections collections.abc "
+    "concurrent.futures contextlib copy csv datetime decimal difflib enum faulthandler fractions functools "
+    "glob hashlib heapq html inspect io itertools json linecache locale logging math multiprocessing "
+    "multiprocessing.pool numbers operator os os.path pathlib pickle platform pprint queue random re resource select "
+    "shutil signal socket statistics string struct subprocess sys tempfile textwrap threading time timeit traceback "
+    "types typing unicodedata unittest urllib.parse uuid warnings weakref zlib"
+).split()
+
+
+def start(config: NurseryConfig) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start a nursery and wait until all its layers listen. Returns the process and the socket that keeps
+    it alive:
+    when the caller closes that, or dies, the nursery and all zygotes end. Raises RuntimeError if it can't start."""
+    ours, theirs = socket.socketpair()
+    root = os.path.dirname(rootfs.package_folder())
+    boot = f"import sys; sys.path.insert(0, {root!r}); from app.sandbox.nursery import main; sys.path.pop(0); main()"
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", boot, config.to_json(), str(theirs.fileno())],
+        pass_fds=[theirs.fileno()],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        cwd="/",
+        # One thread: a process with more can't be forked safely. Fixed hashes: sets print in the same order
+        # everywhere.
+        env={
+            "OPENBLAS_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONHASHSEED": "0",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "LC_ALL": "C.UTF-8",
+            **({"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}),
+        },
+    )
+    theirs.close()
+    ours.settimeout(60)
+    try:
+        for _ in range(len(config.preload) + 1):
+            if ours.recv(1) != b"\n":
+                raise RuntimeError("the sandbox's nursery did not start; its own message is above")
+    except OSError as error:
+        raise RuntimeError(f"the sandbox's nursery did not start: {error}") from error
+    return process, ours
+
+
+def main() -> None:
+    """Entry point of the nursery's interpreter: argv is [_, configuration, descriptor of the manager's
+    socket].
+    """
+    config = NurseryConfig.from_json(sys.argv[1])
+    manager = socket.socket(fileno=int(sys.argv[2]))
+    sys.argv[:] = [""]
+    kernel.die_with_parent(os.getppid())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps what we fork
+    kernel.become_subreaper()
+    _forget_the_service()
+    for name in _STANDARD:
+        importlib.import_module(name)
+    import encodings.idna
+    import encodings.latin_1  # noqa: F401  both are otherwise imported at the first use, in every job anew
+
+    _serve_layers(config, manager)
+
+
+def _forget_the_service() -> None:
+    sys.path[:] = rootfs.import_path()
+    standard = ("importlib", "_frozen_importlib", "zipimport")
+    sys.meta_path[:] = [f for f in sys.meta_path if getattr(f, "__module__", "").startswith(standard)]
+    sys.path_importer_cache.clear()
+    os.environ.clear()
+
+
+def _serve_layers(config: NurseryConfig, manager: socket.socket) -> None:
+    layer = 0
+    while True:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(config.socket_path(layer))  # left by a nursery before us
+        listener.bind(config.socket_path(layer))
+        listener.listen(128)
+        upper = None
+        if layer < len(config.preload):
+            child = os.fork()
+            if child == 0:
+                listener.close()
+                kernel.die_with_parent(os.getppid())
+                _import_layer(config.preload[layer])
+                layer += 1
+                continue
+            upper = os.pidfd_open(child)
+        gc.collect()
+        gc.freeze()  # a collection in a job must not touch, and so copy, the pages of the imports
+        manager.send(b"\n")
+        _accept_forever(config, listener, manager, upper)
+        os._exit(0)
+
+
+def _import_layer(name: str) -> None:
+    """Import a module of `preload` and use it once; one that is not installed leaves the layer as the one
+    below.
+    """
+    with contextlib.suppress(ImportError):
+        importlib.import_module(name)
+        with contextlib.suppress(Exception):
+            exec(_WARM_UPS.get(name, ""), {})
+
+
+def _accept_forever(
+    config: NurseryConfig, listener: socket.socket, manager: socket.socket, upper: int | None
+) -> None:
+    """Fork a zygote for every connection, until the manager goes away or the layer above dies."""
+    poller = select.poll()
+    for descriptor in (listener.fileno(), manager.fileno(), *([upper] if upper is not None else [])):
+        poller.register(descriptor, select.POLLIN)
+    while True:
+        ready = [descriptor for descriptor, _ in poller.poll()]
+        if ready != [listener.fileno()]:
+            return
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            manager.close()
+            if upper is not None:
+                os.close(upper)
+            zygote.become(config, connection)
+        connection.close()

@@ -1,0 +1,236 @@
+"""The process that runs one job: receives it, runs it as __main__, reports a traceback as the user wants to
+read it.
+
+Everything here runs before or in the hands of hostile code, so nothing here is believed by the other side
+except the
+wait status, which the kernel gives. The report descriptor carries hints for the text of the answer only.
+"""
+
+from __future__ import annotations
+
+import ast
+import atexit
+import builtins
+import contextlib
+import faulthandler
+import io
+import linecache
+import os
+import random
+import resource
+import signal
+import socket
+import sys
+import threading
+import traceback
+import types
+from typing import Any, NoReturn
+
+from app.sandbox.protocol import MESSAGE_LIMIT, NurseryConfig, Order
+
+FILENAME = "<code>"
+_EAGER_WRITES = 256
+_FUTURE_FLAGS = 0x1FF0000
+_STACK = 64 << 20
+_THREADS_ALLOWANCE = 128 << 20  # stacks and arenas are reserved long before they are used
+_OPEN_FILES = 256
+
+
+def prepare() -> None:
+    """Do in the zygote, once, what every program would do."""
+    for stream in (sys.stdin, sys.stdout):
+        stream.close()
+    faulthandler.disable()
+    for name in [name for name in sys.modules if name == "app" or name.startswith("app.")]:
+        del sys.modules[name]  # not the service's: a job's `import app` must fail or find its own
+
+
+def limit_resources(config: NurseryConfig) -> None:
+    """Set the hard limits that all programs of a zygote inherit from it."""
+    base = _virtual_sizes()
+    memory = config.memory_mib << 20
+    limits = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NOFILE: _OPEN_FILES,
+        resource.RLIMIT_FSIZE: config.disk_mib << 20,
+        resource.RLIMIT_DATA: base["VmData"] + memory + _THREADS_ALLOWANCE,
+        resource.RLIMIT_AS: base["VmSize"] + 4 * memory + (2 << 30),
+        resource.RLIMIT_STACK: _STACK,
+        resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_MEMLOCK: 0,
+    }
+    for name, value in limits.items():
+        hard = resource.getrlimit(name)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(name, (value, value))
+
+
+def limit_processes(count: int) -> None:
+    """Set the hard limit of processes and threads. Only where the uid is the job's alone: the kernel counts
+    by uid.
+    """
+    resource.setrlimit(resource.RLIMIT_NPROC, (count, count))
+
+
+def _virtual_sizes() -> dict[str, int]:
+    sizes = {"VmData": 256 << 20, "VmSize": 1 << 30}
+    with contextlib.suppress(OSError), open("/proc/self/status") as file:
+        for line in file:
+            name, _, rest = line.partition(":")
+            if name in sizes:
+                sizes[name] = int(rest.split()[0]) << 10
+    return sizes
+
+
+def main(jobs: socket.socket, scratch: str) -> NoReturn:
+    """Wait for one order on `jobs` and run it. Its descriptors: text, stdin, stdout, stderr, report."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()  # or every job would draw the same numbers
+    data, descriptors, _, _ = socket.recv_fds(jobs, MESSAGE_LIMIT, 5)
+    if not data:
+        os._exit(0)  # the worker left
+    order = Order.from_bytes(data)
+    jobs.close()
+    text_fd, *standard, report = descriptors
+    for target, descriptor in enumerate(standard):
+        os.dup2(descriptor, target)
+        os.close(descriptor)
+    with open(text_fd, "rb") as file:
+        source = file.read().decode()
+    cpu = int(order.timeout) + 2
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
+    _open_streams()
+    _answer_interrupts(report)
+    if order.seed is not None:
+        random.seed(order.seed)
+        if numpy is not None:
+            numpy.random.seed(order.seed % 2**32)
+    sys.path.insert(0, scratch)
+    sys.argv[:] = [FILENAME]
+    status = _run(source, order.echo_last, report)
+    for finish in (threading._shutdown, atexit._run_exitfuncs, _flush):  # type: ignore[attr-defined]
+        try:
+            finish()
+        except BaseException:
+            status = status or 1
+    os._exit(status)
+
+
+class _EagerStream(io.TextIOWrapper):
+    """Line by line at first, so that a killed program's few lines are out; in blocks once there are many."""
+
+    def __init__(self, raw: io.BufferedWriter) -> None:
+        super().__init__(raw, encoding="utf-8", errors="strict")
+        self._left = _EAGER_WRITES
+        self.write = self._write_eagerly  # type: ignore[method-assign]
+
+    def _write_eagerly(self, text: str) -> int:
+        written = io.TextIOWrapper.write(self, text)
+        if "\n" in text:
+            self.flush()
+            self._left -= 1
+            if self._left == 0:
+                del self.write  # from here the C method, without us between
+        return written
+
+
+def _open_streams() -> None:
+    streams = {
+        "stdin": open(0, encoding="utf-8", errors="surrogateescape"),  # noqa: SIM115
+        "stdout": _EagerStream(io.BufferedWriter(io.FileIO(1, "w"))),
+        "stderr": open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1),  # noqa: SIM115
+    }
+    for name, stream in streams.items():
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def _answer_interrupts(report: int) -> None:
+    """On SIGXCPU (the worker: time is over) say where the program is, even in the middle of a C call, and
+    flush.
+    """
+
+    def flush_and_leave(number: int, frame: types.FrameType | None) -> None:
+        _flush()
+        os._exit(128 + number)
+
+    signal.signal(signal.SIGXCPU, flush_and_leave)
+    faulthandler.register(signal.SIGXCPU, file=report, all_threads=False, chain=True)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__):
+        with contextlib.suppress(Exception):
+            stream.flush()  # type: ignore[union-attr]
+
+
+def _run(source: str, echo_last: bool, report: int) -> int:
+    """Run `source` as the main module; return the exit status."""
+    module = types.ModuleType("__main__")
+    module.__dict__["__builtins__"] = builtins
+    module.__dict__["__file__"] = FILENAME
+    sys.modules["__main__"] = module
+    lines = source.splitlines(keepends=True)
+    linecache.cache[FILENAME] = (len(source), None, lines, FILENAME)
+    try:
+        for code in _compile(source, echo_last):
+            exec(code, module.__dict__)
+    except SystemExit as stop:
+        return _exit_status(stop.code)
+    except BaseException as error:
+        _print_exception(error)
+        with contextlib.suppress(OSError):
+            os.write(report, f"exception {type(error).__name__}\n".encode(errors="replace"))
+        return 1
+    return 0
+
+
+def _compile(source: str, echo_last: bool) -> list[types.CodeType]:
+    """The code to run in order; with `echo_last` a last expression is apart and shows its value, as in a
+    notebook,
+    unless a semicolon ends it."""
+    if not echo_last:
+        return [compile(source, FILENAME, "exec", dont_inherit=True)]
+    tree = compile(source, FILENAME, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+    assert isinstance(tree, ast.Module)
+    if not tree.body or not isinstance(tree.body[-1], ast.Expr) or _silenced(source, tree.body[-1]):
+        return [compile(tree, FILENAME, "exec", dont_inherit=True)]
+    last = tree.body.pop()
+    body = compile(tree, FILENAME, "exec", dont_inherit=True)
+    flags = body.co_flags & _FUTURE_FLAGS
+    return [body, compile(ast.Interactive([last]), FILENAME, "single", flags, dont_inherit=True)]
+
+
+def _silenced(source: str, last: ast.Expr) -> bool:
+    rest = source.encode().splitlines()[(last.end_lineno or 1) - 1][last.end_col_offset or 0 :]
+    return rest.lstrip().startswith(b";")
+
+
+def _exit_status(code: Any) -> int:
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    with contextlib.suppress(BaseException):
+        print(code, file=sys.stderr)
+    return 1
+
+
+def _print_exception(error: BaseException) -> None:
+    """Print the traceback without the frame of this file."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    try:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        if sys.excepthook is not sys.__excepthook__:
+            sys.excepthook(type(error), error, frames)
+            return
+        shown = traceback.TracebackException(type(error), error, frames, compact=True)
+        sys.stderr.write("".join(shown.format()))
+        sys.stderr.flush()
+    except BaseException:
+        with contextlib.suppress(BaseException):
+            os.write(2, f"{type(error).__name__} (and its traceback could not be printed)\n".encode())

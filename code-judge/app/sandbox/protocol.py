@@ -1,0 +1,102 @@
+"""What crosses the wall: the configuration of a nursery, the order to run one program, the word that it has
+ended.
+
+A zygote has two SOCK_SEQPACKET sockets to its worker. On the *job* socket the next program process (not the zygote)
+receives one `Order` with five descriptors. On the *control* socket the worker sends one letter and a
+sequence number,
+and the zygote answers each program with one `Ending`.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import asdict, dataclass
+
+from app.sandbox.isolation import Plan
+
+INTERRUPT = b"T"  # the time is over: let the program say where it is
+KILL = b"K"  # kill everything the program left or is
+MEASURE = b"M"  # kill it if its processes use too much
+
+_COMMAND = struct.Struct("=cQ")
+_ENDING = struct.Struct("=Qi?")
+MESSAGE_LIMIT = 65536
+
+
+@dataclass(frozen=True)
+class NurseryConfig:
+    """All that a nursery and its zygotes need to know; passed as JSON, so no secret may ever be a field."""
+
+    plan: Plan
+    folder: str  # private to the service: sockets, mount point, scratch folders where mounts don't work
+    preload: tuple[str, ...]  # one layer each, on top of the standard library
+    memory_mib: int
+    disk_mib: int
+    processes: int
+
+    def to_json(self) -> str:
+        """The configuration as one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> NurseryConfig:
+        """The inverse of to_json."""
+        fields = json.loads(text)
+        plan = Plan(**fields.pop("plan"))
+        return cls(plan=plan, preload=tuple(fields.pop("preload")), **fields)
+
+    def socket_path(self, layer: int) -> str:
+        """Where the nursery of `layer` listens: 0 is the bare standard library, then one for each of
+        `preload`.
+        """
+        return f"{self.folder}/layer{layer}"
+
+
+@dataclass(frozen=True)
+class Order:
+    """How to run one program. Its text and its stdin come as descriptors, its expected output not at all."""
+
+    timeout: float
+    echo_last: bool
+    seed: int | None
+
+    def to_bytes(self) -> bytes:
+        """The order as one message."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Order:
+        """The inverse of to_bytes."""
+        return cls(**json.loads(data))
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the program with number `sequence` ended: its wait status, and whether it was killed for its
+    memory.
+    """
+
+    sequence: int
+    status: int
+    over_memory: bool
+
+    def to_bytes(self) -> bytes:
+        """The ending as one message."""
+        return _ENDING.pack(self.sequence, self.status, self.over_memory)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Ending:
+        """The inverse of to_bytes."""
+        return cls(*_ENDING.unpack(data))
+
+
+def command(letter: bytes, sequence: int) -> bytes:
+    """A control message about the program with number `sequence`."""
+    return _COMMAND.pack(letter, sequence)
+
+
+def parse_command(data: bytes) -> tuple[bytes, int]:
+    """The inverse of command."""
+    letter, sequence = _COMMAND.unpack(data)
+    return letter, sequence

@@ -1,0 +1,155 @@
+"""The file system that a job sees where mount namespaces work: the interpreter, read-only, and its scratch
+folder.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+from app.sandbox import kernel
+
+SCRATCH = "/tmp"
+_SHARED_MEMORY = "/dev/shm"
+_SYSTEM = (
+    "/usr",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/bin",
+    "/etc/ld.so.cache",
+    "/etc/alternatives",
+    "/etc/localtime",
+)
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_LOCKED = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | kernel.MS_NOATIME
+
+
+def package_folder() -> str:
+    """The folder of the service's own package, which no job may read."""
+    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def import_path() -> list[str]:
+    """sys.path as a job has it: the standard library and site-packages. Not the folders of editable installs:
+    they are other people's projects (this service among them)."""
+    prefixes = tuple(prefix + "/" for prefix in {sys.prefix, sys.base_prefix, "/usr"})
+    kept = (entry for entry in sys.path if os.path.isabs(entry) and os.path.exists(entry))
+    own = os.path.dirname(package_folder())
+    return [
+        entry
+        for entry in kept
+        if os.path.basename(entry) in ("site-packages", "dist-packages")
+        or (entry.startswith(prefixes) and entry != own)
+    ]
+
+
+def readable() -> list[str]:
+    """Existing paths that a job may read, none inside another."""
+    wanted = {*_SYSTEM, sys.prefix, sys.base_prefix, os.path.realpath(sys.prefix), *import_path()}
+    wanted.add(os.path.realpath(sys.base_prefix))
+    existing = sorted(path for path in wanted if os.path.exists(path))
+    kept: list[str] = []
+    for path in existing:
+        if not any(path == other or path.startswith(other + "/") for other in kept):
+            kept.append(path)
+    return kept
+
+
+def writable(scratch: str) -> list[str]:
+    """Paths that a job may write, given its scratch folder."""
+    return [scratch, _SHARED_MEMORY, *_DEVICES]
+
+
+def enter(mountpoint: str, owner: int, disk_mib: int) -> bool:
+    """Build the new root on the empty folder `mountpoint`, make it this process's root and change into
+    SCRATCH.
+
+    owner: the uid and gid of the scratch folder. disk_mib: the size of the scratch folder and of /dev/shm,
+    each.
+    Returns whether /proc could be mounted (an outer container may forbid it). Needs a mount namespace of
+    our own.
+    """
+    kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    quiet = kernel.MS_NOSUID | kernel.MS_NODEV
+    kernel.mount("tmpfs", mountpoint, "tmpfs", quiet, "size=1m,mode=755")
+    for path in (*readable(), *_DEVICES):
+        _bind(path, mountpoint + path)
+    for link in _masked():
+        kernel.mount("tmpfs", mountpoint + link, "tmpfs", quiet | kernel.MS_RDONLY, "size=4k,mode=755")
+    for folder in ("/proc", SCRATCH, _SHARED_MEMORY):
+        os.makedirs(mountpoint + folder, exist_ok=True)
+    proc = _mount_proc(mountpoint + "/proc")
+    for name, target in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
+        os.symlink(f"/proc/self/{target}", f"{mountpoint}/dev/{name}")
+    old = mountpoint + "/.old"
+    os.mkdir(old)
+    kernel.pivot_root(mountpoint, old)
+    os.chdir("/")
+    kernel.unmount("/.old")
+    os.rmdir("/.old")
+    kernel.mount("none", "/", None, quiet | kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY)
+    for folder in (SCRATCH, _SHARED_MEMORY):
+        _mount_scratch(folder, owner, disk_mib)
+    os.chdir(SCRATCH)
+    return proc
+
+
+def renew(owner: int, disk_mib: int) -> bool:
+    """Replace the scratch folders by empty ones if anything was left in them; whether anything was. No job may be
+    alive."""
+    renewed = False
+    os.chdir("/")
+    for folder in (SCRATCH, _SHARED_MEMORY):
+        if os.listdir(folder):
+            kernel.unmount(folder)
+            _mount_scratch(folder, owner, disk_mib)
+            renewed = True
+    os.chdir(SCRATCH)
+    return renewed
+
+
+def _mount_scratch(folder: str, owner: int, disk_mib: int) -> None:
+    options = f"size={disk_mib}m,nr_inodes=16384,mode=700,uid={owner},gid={owner}"
+    kernel.mount("tmpfs", folder, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+
+
+def _mount_proc(target: str) -> bool:
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+    for options in ("subset=pid", None):
+        try:
+            kernel.mount("proc", target, "proc", flags, options)
+            return True
+        except OSError:
+            continue
+    return False
+
+
+def _bind(source: str, target: str) -> None:
+    """Show `source` at `target`, read-only (devices stay devices); symbolic links are copied as links."""
+    if os.path.islink(source) and os.path.dirname(source) in ("/", "/etc"):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.symlink(os.readlink(source), target)
+        return
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+    kernel.mount(source, target, None, kernel.MS_BIND | kernel.MS_REC)
+    flags = kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_NOSUID
+    if source not in _DEVICES:
+        flags |= kernel.MS_RDONLY | kernel.MS_NODEV
+    # A user namespace may not clear what the mount outside has set.
+    kernel.mount("none", target, None, flags | _mount_flags(target))
+
+
+def _mount_flags(path: str) -> int:
+    return os.statvfs(path).f_flag & _LOCKED
+
+
+def _masked() -> Iterator[str]:
+    own = package_folder()
+    if any(own.startswith(path + "/") for path in readable()):
+        yield own

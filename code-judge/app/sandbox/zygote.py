@@ -1,0 +1,231 @@
+"""The zygote: one a worker. It enters the namespaces, then forks one program process after the other.
+
+It is process 1 of its own pid namespace, so that it can kill everything a program started in one call, and
+its own
+death kills them too. It never receives a job: the next program process is forked ahead and takes the job
+itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import traceback
+from typing import NoReturn
+
+from app.sandbox import census, kernel, landlock, program, rootfs, seccomp
+from app.sandbox.isolation import drop_uid, enter_user_namespace, job_uid
+from app.sandbox.protocol import INTERRUPT, KILL, MEASURE, MESSAGE_LIMIT, Ending, NurseryConfig, parse_command
+
+
+def become(config: NurseryConfig, control: socket.socket) -> NoReturn:
+    """Turn this freshly forked process into the zygote of the worker behind `control`; never returns.
+
+    The worker's first message is {"slot": int} with its end of the job socket. The answer is {"pid": int} with a
+    pidfd of the zygote, or {"error": str}.
+    """
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        hello, descriptors, _, _ = socket.recv_fds(control, MESSAGE_LIMIT, 1)
+        if not hello:
+            os._exit(0)
+        zygote = Zygote(config, control, socket.socket(fileno=descriptors[0]), json.loads(hello)["slot"])
+        zygote.enter()
+    except BaseException as error:
+        frames = traceback.format_exc(limit=-2)
+        with contextlib.suppress(OSError):
+            control.send(json.dumps({"error": f"{error}\n{frames}"}).encode()[:MESSAGE_LIMIT])
+        os._exit(1)
+    try:
+        zygote.serve()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(0)
+
+
+class Zygote:
+    """The state of one zygote: its sockets, its place in the file system, and the program it is watching."""
+
+    def __init__(self, config: NurseryConfig, control: socket.socket, jobs: socket.socket, slot: int) -> None:
+        self.config = config
+        self.plan = config.plan
+        self.control = control
+        self.jobs = jobs
+        self.uid = job_uid(slot) if self.plan.uid else os.geteuid()
+        self.scratch = rootfs.SCRATCH if self.plan.mount else f"{config.folder}/scratch{slot}-{os.getpid()}"
+        self.ruleset: int | None = None
+        self.proc = True
+        self.sequence = 0
+        self.over_memory = False
+        self.limit = config.memory_mib << 20
+        self.baseline = 0
+
+    def enter(self) -> None:
+        """Close the doors that can be closed once for all jobs. Raises OSError if one does not close."""
+        plan = self.plan
+        if plan.user:
+            enter_user_namespace()
+            self.uid = 1000
+        if plan.namespaces():
+            kernel.unshare(plan.namespaces())
+        if plan.pid and os.fork() != 0:
+            os._exit(0)  # the child is process 1; the nursery inherits and reaps it
+        own = os.pidfd_open(os.getpid())
+        if not plan.pid:
+            kernel.become_subreaper()
+        if plan.mount:
+            self.proc = rootfs.enter(f"{self.config.folder}/root", self.uid, self.config.disk_mib)
+        else:
+            self._make_scratch()
+        kernel.set_no_new_privs()
+        self._make_ruleset()
+        if plan.seccomp:
+            seccomp.install(unix_sockets=plan.mount)
+        if plan.uid or plan.user:
+            kernel.drop_bounding_set()
+        program.limit_resources(self.config)
+        kernel.set_dumpable(False)
+        self.baseline = census.resident(os.getpid())
+        program.prepare()
+        socket.send_fds(self.control, [json.dumps({"pid": os.getpid()}).encode()], [own])
+        os.close(own)
+
+    def serve(self) -> None:
+        """Fork programs until the worker hangs up."""
+        while True:
+            child = os.fork()
+            if child == 0:
+                self._become_program()
+            if not self._watch(child):
+                self._kill_all(child)
+                self._remove_scratch()
+                return
+            self.sequence += 1
+
+    def _watch(self, child: int) -> bool:
+        """Follow the worker's commands until `child` has ended, then clean up after it. False if the worker
+        left.
+        """
+        self.over_memory = False
+        ended = os.pidfd_open(child)
+        poller = select.poll()
+        poller.register(ended, select.POLLIN)
+        poller.register(self.control, select.POLLIN)
+        try:
+            while True:
+                ready = {descriptor for descriptor, _ in poller.poll()}
+                if ended in ready:
+                    break
+                message = self.control.recv(MESSAGE_LIMIT)
+                if not message:
+                    return False
+                letter, sequence = parse_command(message)
+                if sequence == self.sequence:
+                    self._obey(letter, child)
+        finally:
+            os.close(ended)
+        _, status = os.waitpid(child, 0)
+        self._kill_all(None)
+        self._clean_scratch()
+        self.control.send(Ending(self.sequence, status, self.over_memory).to_bytes())
+        return True
+
+    def _obey(self, letter: bytes, child: int) -> None:
+        if letter == INTERRUPT:
+            os.kill(child, signal.SIGXCPU)
+        elif letter == MEASURE and not self.over_memory:
+            tree = census.others() if self.plan.pid and self.proc else census.descendants()
+            if census.memory(tree, self.baseline, self.limit) > self.limit:
+                self.over_memory = True
+                letter = KILL
+        if letter == KILL:
+            self._kill_tree(child)
+
+    def _kill_tree(self, child: int) -> None:
+        if self.plan.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)  # all of the namespace but us
+            return
+        os.kill(child, signal.SIGKILL)  # still our unreaped child, so the number is its own
+        for pid in census.descendants():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _kill_all(self, child: int | None) -> None:
+        """Return only when no process of the program is left. Orphans come to us, as process 1 or as
+        subreaper.
+        """
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                if self.plan.pid:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(-1, signal.SIGKILL)
+                else:
+                    for descendant in census.descendants():
+                        with contextlib.suppress(ProcessLookupError, PermissionError):
+                            os.kill(descendant, signal.SIGKILL)
+                os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+
+    def _make_scratch(self) -> None:
+        os.mkdir(self.scratch, 0o700)
+        os.chown(self.scratch, self.uid, -1)
+        os.chdir(self.scratch)
+
+    def _make_ruleset(self) -> None:
+        if self.ruleset is not None:
+            os.close(self.ruleset)
+        if self.plan.landlock:
+            readable = ["/"] if self.plan.mount else rootfs.readable()
+            self.ruleset = landlock.ruleset(self.plan.landlock, readable, rootfs.writable(self.scratch))
+
+    def _clean_scratch(self) -> None:
+        if self.plan.mount:
+            renewed = rootfs.renew(self.uid, self.config.disk_mib)
+        elif renewed := bool(os.listdir(self.scratch)):
+            self._remove_scratch()
+            self._make_scratch()
+        if renewed:
+            self._make_ruleset()  # a rule holds on to the folder itself, not to its name
+
+    def _remove_scratch(self) -> None:
+        if self.plan.mount:
+            return
+        os.chdir("/")
+        for folder, names, _ in os.walk(self.scratch):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    os.chmod(os.path.join(folder, name), 0o700)
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _become_program(self) -> NoReturn:
+        """Close the remaining doors, wait for a job, run it."""
+        try:
+            if self.plan.uid:
+                drop_uid(self.uid)
+            kernel.die_with_parent(os.getppid())  # after the change of user, which would clear it
+            if os.geteuid() == 0 or self.plan.user:
+                kernel.drop_capabilities()
+            # Only our own memory counts from here; a sibling of the same job may look, the domain keeps
+            # others out.
+            kernel.set_dumpable(True)
+            if self.ruleset is not None:
+                landlock.restrict_self(self.ruleset)
+                os.close(self.ruleset)
+            if self.plan.uid or self.plan.user:
+                program.limit_processes(self.config.processes)
+            self.control.close()
+            program.main(self.jobs, self.scratch)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(70)

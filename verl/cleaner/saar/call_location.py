@@ -52,7 +52,9 @@ class Region:
     body: str
 
 
-def find_regions(ids: Sequence[int], markers: CallMarkers, token_bytes: Callable[[int], bytes]) -> list[Region]:
+def find_regions(
+    ids: Sequence[int], markers: CallMarkers, token_bytes: Callable[[int], bytes]
+) -> list[Region]:
     """Candidate calls in `ids`, in order, without overlap: each from a start marker to the next end marker.
 
     Args:
@@ -82,7 +84,9 @@ def _find_by_id(
     return regions
 
 
-def _find_by_bytes(ids: Sequence[int], markers: CallMarkers, token_bytes: Callable[[int], bytes]) -> list[Region]:
+def _find_by_bytes(
+    ids: Sequence[int], markers: CallMarkers, token_bytes: Callable[[int], bytes]
+) -> list[Region]:
     pieces = [token_bytes(token) for token in ids]
     text = b"".join(pieces)
     # offsets[i] is where token i begins; a token without bytes begins where its successor does.

@@ -78,7 +78,9 @@ class SaarConfig:
         given = {} if mapping is None else {str(key): mapping[key] for key in mapping}
         for key in given:
             if key not in known:
-                raise ConfigError(f"unknown key {GROUP}.{key}.{_did_you_mean(key, known)} Valid keys: {', '.join(known)}.")
+                raise ConfigError(
+                    f"unknown key {GROUP}.{key}.{_did_you_mean(key, known)} Valid keys: {', '.join(known)}."
+                )
         return cls(**given)
 
 
@@ -97,7 +99,12 @@ def _check_int(key: str, value: object, low: int, suffix: str = "") -> None:
 
 
 def _unit_interval(key: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0 or math.isnan(value):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0.0 <= value <= 1.0
+        or math.isnan(value)
+    ):
         raise _bad(key, value, "a number in [0, 1]")
     return float(value)
 

@@ -4,6 +4,8 @@ One call in a turn, the usual case: shallow keeps the turn's reasoning and takes
 takes the whole correction. Several calls: those that succeeded keep their tokens (and their results), each failing one
 gets its counterpart from the correction, which must therefore hold either as many calls as failed, or as many as the
 turn has. Where all calls of the turn failed, the correction may hold any number.
+
+A call that is kept behind a replaced one also keeps the log-probabilities of the context in which it was sampled.
 """
 
 from collections.abc import Sequence
@@ -71,7 +73,9 @@ class Graft:
         return [token for piece in self.pieces for token in piece.ids]
 
 
-def counterparts(calls: int, failing: Sequence[int], attempt_calls: int) -> tuple[tuple[str, int], ...] | None:
+def counterparts(
+    calls: int, failing: Sequence[int], attempt_calls: int
+) -> tuple[tuple[str, int], ...] | None:
     """Which call comes from where in the repaired turn (see `Graft.sources`); None if the correction does not cover."""
     if len(failing) == calls:
         return tuple(("attempt", j) for j in range(attempt_calls)) if attempt_calls else None
@@ -98,7 +102,9 @@ def grafts(turn: TurnTokens, failing: Sequence[int], attempt: TurnTokens, wanted
     whole = len(failing) == calls
     if not whole and turn.separable() and attempt.separable():
         depths = [Decision.SHALLOW, Decision.DEEP] if wanted == Decision.SHALLOW else [Decision.DEEP]
-        found += [graft for depth in depths if (graft := _call_by_call(turn, attempt, sources, depth)) is not None]
+        found += [
+            graft for depth in depths if (graft := _call_by_call(turn, attempt, sources, depth)) is not None
+        ]
     if whole and wanted == Decision.SHALLOW:
         old, new = turn.first_span, attempt.first_span
         if old is not None and new is not None and old.lead == new.lead:
@@ -107,7 +113,9 @@ def grafts(turn: TurnTokens, failing: Sequence[int], attempt: TurnTokens, wanted
             found.append(Graft(Decision.SHALLOW, (kept, taken), sources))
     if whole or len(attempt.spans) == calls:
         everything = attempt.piece(0, len(attempt.ids), Origin.GRAFTED)
-        found.append(Graft(Decision.DEEP, (everything,), tuple(("attempt", j) for j in range(len(attempt.spans)))))
+        found.append(
+            Graft(Decision.DEEP, (everything,), tuple(("attempt", j) for j in range(len(attempt.spans))))
+        )
     return found
 
 

@@ -1,4 +1,4 @@
-"""The rollback's decisions: whether a turn is rolled back, whether a correction is accepted, and how deep the repair is.
+"""The rollback's decisions: whether a turn is rolled back, whether a correction is accepted, how deep the repair is.
 
 Small frozen objects without state; `cleaner.agent_loop` acts on what they say.
 """

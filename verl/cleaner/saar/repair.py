@@ -45,7 +45,7 @@ class Repair:
         turn: which assistant turn of the trajectory, from 0.
         start: number of response tokens before the turn: the frozen prefix, which nothing changes any more.
         decision: shallow, deep or exhausted; `ending` says why it was exhausted.
-        similarity: of the failed to the accepted code, None if exhausted; only an upper bound if not `similarity_exact`.
+        similarity: of the failed to the accepted code, None if exhausted; an upper bound if not `similarity_exact`.
         accepted: index into `attempts`, None if exhausted.
         failed: the turn that failed.
         attempts: the corrections in the order in which they were sampled.

@@ -94,7 +94,11 @@ class TrajectoryStatistics:
         """Plain values that JSON can hold."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return {
-            name: dict(value) if isinstance(value, Counter) else list(value) if isinstance(value, list) else value
+            name: dict(value)
+            if isinstance(value, Counter)
+            else list(value)
+            if isinstance(value, list)
+            else value
             for name, value in values.items()
         }
 
@@ -133,7 +137,9 @@ def aggregate(trajectories: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         "tool_calls/infrastructure_trajectories": float(sum(bool(row["infrastructure"]) for row in rows)),
     }
     _add_ratio(metrics, "tool_calls/success_rate", total("calls_ok"), total("calls"))
-    _add_ratio(metrics, "tool_calls/first_attempt_success_rate", total("first_calls_ok"), total("first_calls"))
+    _add_ratio(
+        metrics, "tool_calls/first_attempt_success_rate", total("first_calls_ok"), total("first_calls")
+    )
     _add_ratio(metrics, "rollback/recovery_rate", recovered.total(), triggered.total())
     _add_ratio(metrics, "rollback/discarded_token_share", total("discarded_tokens"), generated)
     _add_ratio(metrics, "rollback/lookahead_token_share", total("lookahead_tokens"), generated)

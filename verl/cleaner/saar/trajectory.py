@@ -100,7 +100,9 @@ class Trajectory:
             AlignmentError: the three differ in length.
         """
         if len(ids) != len(mask) or (logprobs and len(logprobs) != len(ids)):
-            raise AlignmentError(f"{len(ids)} tokens, {len(mask)} masks, {len(logprobs or ())} log-probabilities")
+            raise AlignmentError(
+                f"{len(ids)} tokens, {len(mask)} masks, {len(logprobs or ())} log-probabilities"
+            )
         same = self._common_prefix(list(ids), list(mask))
         pieces = []
         position = same

@@ -1,0 +1,29 @@
+"""Training and validation batches are told apart, and nothing else of a batch changes."""
+
+import torch
+from tensordict import TensorDict
+from verl.utils import tensordict_utils as tu
+
+from cleaner.phase import VALIDATE_KEY, PhaseMarker
+
+
+class Manager:
+    name = "manager"
+
+    def generate_sequences(self, batch):
+        self.batch = batch
+        return "started"
+
+
+def test_every_batch_says_whether_it_is_validation():
+    manager = Manager()
+    marker = PhaseMarker(manager)
+    assert marker.name == "manager"
+    for validate in (False, True):
+        batch = TensorDict({"x": torch.zeros(4, 2)}, batch_size=4)
+        if validate:
+            tu.assign_non_tensor_data(batch, "validate", True)
+        assert marker.generate_sequences(batch) == "started"
+        for chunk in manager.batch.chunk(2):
+            assert tu.get(chunk, VALIDATE_KEY) is validate
+            assert tu.get(chunk, "validate", False) is validate

@@ -1,0 +1,270 @@
+"""verl's tool agent loop with similarity-aware adaptive rollback.
+
+`CleanerAgentLoop` is upstream's `ToolAgentLoop`, whose handlers do all generating, parsing, merging and ending. What it
+adds happens at three places:
+
+- after a turn was generated, its calls are located, calls that do not parse included;
+- before a turn's tool messages are merged, failing calls are repaired in a look-ahead (`cleaner.lookahead`), and the
+  turn's tokens are replaced by one splice (`cleaner.saar.trajectory`), together with its message and results;
+- every tool call gets a structured outcome.
+
+With rollback off its output is upstream's, token for token, but for three keys in `extra_fields`: `saar` (counts of
+this trajectory), `token_origin` (one of `Origin` per response token) and, if recording, `trajectory`.
+
+An exhausted turn goes on as upstream's would: with its own error message. A call that does not parse, which upstream
+takes for the final answer, gets an error message too, if it was rolled back.
+"""
+
+import asyncio
+import copy
+import json
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
+from verl.experimental.agent_loop.tool_agent_loop import AgentData, AgentState, ToolAgentLoop
+from verl.experimental.agent_loop.tool_parser import FunctionCall
+from verl.tools.schemas import ToolResponse
+from verl.utils.profiler import simple_timer
+
+from cleaner.lookahead import CallResult, LookAhead, RepairedTurn, Turn, offer_results
+from cleaner.recorder import record_trajectory
+from cleaner.saar.outcome import FORMAT_ERROR, ToolOutcome
+from cleaner.tools.outcomes import OUTCOME_KEY, Observation, observed, outcome_of
+from cleaner.tools.schema_check import schema_problem
+from cleaner.trajectory_session import LoopSettings, TrajectorySession
+from cleaner.turn_calls import TurnCall, TurnReader
+
+# The trajectory that the current task makes. Handlers get no other place to keep it: upstream creates `AgentData`
+# within `run`, and may run several trajectories on one loop.
+_session: ContextVar[TrajectorySession | None] = ContextVar("cleaner_session", default=None)
+
+
+@register("cleaner_agent")
+class CleanerAgentLoop(ToolAgentLoop):
+    """The agent loop `cleaner_agent`; settings come from the group `cleaner` of the run configuration."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._settings = LoopSettings.from_config(self.config)
+        self._turn_reader = TurnReader(self.tool_parser, self.tokenizer)
+
+    async def run(self, sampling_params: dict[str, Any], priority: int = 0, **kwargs: Any) -> AgentLoopOutput:
+        """Make one trajectory.
+
+        Args:
+            sampling_params: of every request; a seed is added to a copy.
+            kwargs: the row of the dataset and verl's identifiers; `cleaner_validate` says that this is validation.
+        """
+        session = TrajectorySession(self._settings, kwargs)
+        token = _session.set(session)
+        try:
+            output: AgentLoopOutput = await super().run(sampling_params, priority, **kwargs)
+        finally:
+            _session.reset(token)
+        origin = session.origin(len(output.response_ids))
+        session.statistics.finish(len(output.response_mask))
+        statistics = session.statistics.to_dict()
+        output.extra_fields.update({"saar": statistics, "token_origin": origin})
+        if self._settings.record:
+            record = record_trajectory(
+                self.tokenizer,
+                output.prompt_ids,
+                output.response_ids,
+                output.response_mask,
+                origin,
+                session.repairs,
+            )
+            output.extra_fields["trajectory"] = {**record, "saar": statistics}
+        return output
+
+    async def _handle_pending_state(
+        self, agent_data: AgentData, sampling_params: dict[str, Any]
+    ) -> AgentState:
+        # Tools truncate their output in tokens.
+        agent_data.tokenizer = self.tokenizer
+        return await super()._handle_pending_state(agent_data, sampling_params)
+
+    async def _handle_generating_state(
+        self, agent_data: AgentData, sampling_params: dict[str, Any], ignore_termination: bool = False
+    ) -> AgentState:
+        session = _session.get()
+        if session is None:
+            return await ToolAgentLoop._handle_generating_state(
+                self, agent_data, sampling_params, ignore_termination
+            )
+        session.begin_turn(agent_data, sampling_params)
+        messages = len(agent_data.messages)
+        state = await super()._handle_generating_state(
+            agent_data, session.request_params(sampling_params), ignore_termination
+        )
+        session.follow(agent_data)
+        session.statistics.sampled_tokens += len(agent_data.response_ids)
+        if len(agent_data.messages) == messages:
+            # A limit ended the trajectory before upstream looked for calls.
+            return state
+        return await self._take_up_broken_calls(session, agent_data, state)
+
+    async def _take_up_broken_calls(
+        self, session: TrajectorySession, agent_data: AgentData, state: AgentState
+    ) -> AgentState:
+        """Count the turn's calls that do not parse, and hand them on to be repaired where rollback is on."""
+        tools = self._schemas_of(agent_data)
+        calls = await self._turn_reader.read(agent_data.response_ids, agent_data.tool_calls, tools)
+        counting = calls[: self.max_parallel_calls]
+        broken = [call.format_outcome() for call in counting if call.problem is not None]
+        session.turn_calls = [call for call in calls if call.problem is None][: self.max_parallel_calls]
+        if not broken:
+            return state
+        if not session.policy.triggers(broken, session.chance()):
+            for outcome in broken:
+                session.statistics.count_call(outcome, lookahead=False)
+            return state
+        session.turn_calls = counting
+        agent_data.tool_calls = [call.call for call in calls]
+        span = counting[0].span
+        content_ids = agent_data.response_ids[: span.start if span else None]
+        content = self.tokenizer.decode(content_ids)
+        agent_data.messages[-1] = self._build_assistant_message(content, agent_data)
+        return AgentState.PROCESSING_TOOLS
+
+    async def _handle_processing_tools_state(self, agent_data: AgentData) -> AgentState:
+        session = _session.get()
+        if session is None:
+            return await ToolAgentLoop._handle_processing_tools_state(self, agent_data)
+        if session.policy.active:
+            await self._run_and_repair(session, agent_data)
+        state = await super()._handle_processing_tools_state(agent_data)
+        session.follow(agent_data)
+        return state
+
+    async def _run_and_repair(self, session: TrajectorySession, agent_data: AgentData) -> None:
+        """Run the turn's calls; if they fail, look ahead and put the repaired turn in place.
+
+        Leaves results behind for upstream's handler to make tool messages of: the failing ones if nothing succeeded.
+        """
+        length = len(agent_data.response_ids)
+        logprobs = session.trajectory.logprobs
+        turn = Turn(
+            ids=list(agent_data.response_ids),
+            logprobs=None if logprobs is None else logprobs[len(logprobs) - length :],
+            content="",
+            calls=session.turn_calls,
+        )
+        turn.results = await self.run_calls(turn.calls, agent_data, agent_data.metrics, lookahead=False)
+        offer_results(agent_data, turn.calls, turn.results)
+        if not session.policy.triggers(turn.outcomes, session.chance()):
+            return
+        repair, repaired = await LookAhead(self, session, agent_data, turn).explore()
+        session.repairs.append(repair)
+        session.statistics.count_repair(repair)
+        if repaired is not None:
+            self._put_in_place(session, agent_data, repair.start, repaired)
+
+    def _put_in_place(
+        self, session: TrajectorySession, agent_data: AgentData, start: int, repaired: RepairedTurn
+    ) -> None:
+        """Replace the last turn: tokens, message, calls and results together."""
+        session.trajectory.splice(start, len(session.trajectory), repaired.graft.pieces)
+        session.write_back(agent_data)
+        agent_data.response_ids = repaired.graft.ids
+        agent_data.tool_calls = [call.call for call in repaired.calls]
+        agent_data.messages[-1] = self._build_assistant_message(repaired.content, agent_data)
+        offer_results(agent_data, repaired.calls, repaired.results)
+        agent_data.extra_fields.update(repaired.extra_fields)
+        if (max_global_steps := repaired.server_fields.get("max_global_steps")) is not None:
+            agent_data.extra_fields["max_global_steps"] = max_global_steps
+        if agent_data.routed_experts is not None:
+            # Routing is known up to the frozen prefix; the next request reports the rest anew.
+            prefix = len(agent_data.prompt_ids) - len(agent_data.response_mask) + start
+            agent_data.routed_experts = agent_data.routed_experts[:prefix]
+
+    async def run_calls(
+        self, calls: Sequence[TurnCall], agent_data: AgentData, metrics: dict[str, Any], *, lookahead: bool
+    ) -> list[CallResult]:
+        """Run calls concurrently; those that did not parse give their format error.
+
+        Args:
+            agent_data: the history in which they were made; tools see it.
+            metrics: where the time is added.
+        """
+        with simple_timer("tool_calls", metrics):
+            return list(
+                await asyncio.gather(*(self._run_call(call, agent_data, lookahead) for call in calls))
+            )
+
+    async def _run_call(self, call: TurnCall, agent_data: AgentData, lookahead: bool) -> CallResult:
+        if call.problem is None:
+            result = await self._observed_call(call.call, agent_data.tools_kwargs, agent_data)
+        else:
+            outcome = call.format_outcome()
+            result = ToolResponse(text=outcome.text), 0.0, {OUTCOME_KEY: outcome}
+        if (session := _session.get()) is not None:
+            session.statistics.count_call(result[2][OUTCOME_KEY], lookahead=lookahead)
+        return result
+
+    async def read_turn(self, ids: list[int], agent_data: AgentData) -> tuple[str, list[TurnCall]]:
+        """Text beside the calls, and the calls that count, of a turn."""
+        tools = self._schemas_of(agent_data)
+        content, parsed = await self.tool_parser.extract_tool_calls(ids, tools)
+        calls = await self._turn_reader.read(ids, parsed, tools)
+        return content, calls[: self.max_parallel_calls]
+
+    def _schemas_of(self, agent_data: AgentData) -> list[Any]:
+        return [tool.tool_schema for tool in self._active_tools_of(agent_data).values()]
+
+    def _active_tools_of(self, agent_data: AgentData) -> dict[str, Any]:
+        # Set where a row of the dataset selects its tools.
+        selected: dict[str, Any] | None = getattr(agent_data, "_active_tools", None)
+        return self.tools if selected is None else selected
+
+    async def _call_tool(
+        self, tool_call: FunctionCall, tools_kwargs: dict[str, Any], agent_data: AgentData
+    ) -> CallResult:
+        """Upstream's `_call_tool` with a `ToolOutcome` under "outcome" in its third value.
+
+        A call whose result is known already is not run again.
+        """
+        results: dict[int, CallResult] = getattr(agent_data, "cleaner_results", None) or {}
+        if id(tool_call) in results:
+            return results[id(tool_call)]
+        result = await CleanerAgentLoop._observed_call(self, tool_call, tools_kwargs, agent_data)
+        if (session := _session.get()) is not None:
+            session.statistics.count_call(result[2][OUTCOME_KEY], lookahead=False)
+        return result
+
+    async def _observed_call(
+        self, tool_call: FunctionCall, tools_kwargs: dict[str, Any], agent_data: AgentData
+    ) -> CallResult:
+        active = CleanerAgentLoop._active_tools_of(self, agent_data)
+        unreadable, misfit = _call_problem(tool_call, active)
+        session = _session.get()
+        if misfit and session is not None and session.policy.active:
+            # Upstream would run the tool on arguments that it was not written for. Where rollback is off it still does.
+            outcome = ToolOutcome(FORMAT_ERROR, text=f"Invalid arguments for '{tool_call.name}': {misfit}")
+            return ToolResponse(text=outcome.text), 0.0, {OUTCOME_KEY: outcome}
+        observation = Observation()
+        view = copy.copy(agent_data)
+        view._active_tools = {name: observed(tool, observation, agent_data) for name, tool in active.items()}
+        response, reward, metrics = await ToolAgentLoop._call_tool(self, tool_call, tools_kwargs, view)
+        # A lone surrogate, which a call's JSON may hold and an error message repeat, is nothing that can be tokenised.
+        text = (response.text or "").encode("utf-8", "backslashreplace").decode()
+        outcome = outcome_of(metrics, text, observation.error)
+        if unreadable or misfit:
+            outcome = ToolOutcome(FORMAT_ERROR, outcome.exception, text)
+        if outcome.text != (response.text or ""):
+            response = response.model_copy(update={"text": outcome.text})
+        metrics = metrics if isinstance(metrics, dict) else {}
+        return response, reward, {**metrics, OUTCOME_KEY: outcome}
+
+
+def _call_problem(tool_call: FunctionCall, active_tools: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Why a parsed call is none that its tool could understand: (no tool or no JSON, arguments that do not fit)."""
+    if tool_call.name not in active_tools:
+        return f"unknown tool {tool_call.name!r}", None
+    try:
+        arguments = json.loads(tool_call.arguments)
+    except (json.JSONDecodeError, TypeError) as error:
+        return f"not valid JSON: {error}", None
+    return None, schema_problem(getattr(active_tools[tool_call.name], "tool_schema", None), arguments)

@@ -58,3 +58,19 @@ def test_nothing_is_measured_of_nothing():
     assert aggregate([]) == {}
     quiet = aggregate([TrajectoryStatistics().to_dict()])
     assert quiet["rollback/triggered"] == 0 and not any("_rate" in name or "share" in name for name in quiet)
+
+
+def test_a_first_attempt_is_a_call_that_does_not_answer_a_failure_in_the_final_history():
+    statistics = TrajectoryStatistics()
+    # Fails and stays; its retry succeeds; a third call fails and is repaired; a fourth call succeeds.
+    for outcome, decision in (
+        (NAME_ERROR, None),
+        (ToolOutcome("ok"), None),
+        (NAME_ERROR, Decision.DEEP),
+        (ToolOutcome("ok"), None),
+    ):
+        statistics.begin_turn()
+        statistics.count_call(outcome, lookahead=False)
+        if decision is not None:
+            statistics.count_repair(repair(decision, 0.1))
+    assert (statistics.calls, statistics.first_calls, statistics.first_calls_ok) == (4, 3, 1)

@@ -92,6 +92,7 @@ class TrajectorySession:
     def begin_turn(self, agent_data: AgentData, sampling_params: dict[str, Any]) -> None:
         """Note the history before the model is asked for the next turn."""
         self.turn += 1
+        self.statistics.begin_turn()
         self.checkpoint = Checkpoint.of(agent_data)
         self.sampling_params = sampling_params
         self.turn_calls = []

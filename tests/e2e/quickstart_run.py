@@ -15,7 +15,6 @@ ROOT = Path(__file__).parents[2]
 SMALL = (
     "data.train_batch_size=4",
     "actor_rollout_ref.actor.ppo_mini_batch_size=4",
-    "actor_rollout_ref.rollout.n=4",
     "data.val_max_samples=8",
     "trainer.save_freq=2",
 )

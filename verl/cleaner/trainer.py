@@ -61,6 +61,27 @@ class CleanerTrainer(PPOTrainerSync):
         """Train; the agent loops are told which batches are for validation."""
         super().fit(PhaseMarker(agent_loop_manager))
 
+    def _balance_batch(
+        self, batch: KVBatchMeta, metrics: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> KVBatchMeta:
+        batch = super()._balance_batch(batch, metrics, *args, **kwargs)
+        if self._is_one_padded_update():
+            batch.reorder(sorted(range(len(batch)), key=lambda i: batch.tags[i]["seq_len"]))
+        return batch
+
+    def _is_one_padded_update(self) -> bool:
+        """Whether order means nothing to the update but time: one mini-batch, one rank, rows padded to their longest.
+
+        Rows of like length then share a micro-batch, which halves the time of an update without a packing attention.
+        """
+        config = self.config
+        actor = config.actor_rollout_ref.actor
+        return (
+            not config.actor_rollout_ref.model.use_remove_padding
+            and actor.ppo_mini_batch_size == config.data.train_batch_size
+            and config.trainer.n_gpus_per_node * config.trainer.nnodes == 1
+        )
+
     def _observe_sample(self, batch: KVBatchMeta) -> None:
         if batch.partition_id == "val":
             self._validation_rows.extend(read_rows(batch))

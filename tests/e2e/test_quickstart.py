@@ -72,14 +72,6 @@ def test_validation_never_rolls_back(trained: tuple[QuickStart, str]) -> None:
     assert run.metrics()[0]["val/rollback/triggered"] == 0
 
 
-def test_server_and_actor_agree_on_the_log_probabilities_of_what_was_sampled(
-    trained: tuple[QuickStart, str],
-) -> None:
-    run, _ = trained
-    # The mean over all trained tokens, grafted ones included: these alone are sampled in another context.
-    assert run.metrics()[1]["training/rollout_probs_diff_mean"] < 0.02
-
-
 def test_the_checkpoint_loads_in_transformers_and_has_moved(trained: tuple[QuickStart, str]) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -126,7 +118,7 @@ def test_a_resumed_run_goes_on_from_the_checkpoint_and_keeps_what_was_logged(
     assert all(after[step]["actor/grad_norm"] == before[step]["actor/grad_norm"] for step in (1, 2, 3))
 
 
-def test_ctrl_c_stops_everything_that_was_started(tmp_path: Path) -> None:
+def test_a_baseline_is_on_policy_to_the_last_digit_and_ctrl_c_stops_everything(tmp_path: Path) -> None:
     run = QuickStart(tmp_path / "run", {"STEPS": "1000", "ENABLE_ROLLBACK": "0"})
     process = run.start()
     try:
@@ -134,7 +126,11 @@ def test_ctrl_c_stops_everything_that_was_started(tmp_path: Path) -> None:
         while 1 not in run.metrics() and time.monotonic() < deadline:
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.5)
-        assert run.metrics()[1]["rollback/triggered"] == 0
+        metrics = run.metrics()[1]
+        assert metrics["rollback/triggered"] == 0
+        # Server (float64) and actor (float32) give every sampled token the same probability. With rollback on, grafted
+        # tokens differ: they were sampled in another context.
+        assert metrics["training/rollout_probs_diff_max"] < 1e-4
         printed = run.interrupt(process)
         assert process.returncode == 130
         assert "stopping what was started" in printed

@@ -13,6 +13,8 @@ ERROR_STYLES = ("traceback", "last_line")
 _TRACEBACK_HEADER = "Traceback (most recent call last):\n"
 # The judge runs the program under this name; frames of libraries have paths.
 _OWN_LINE = re.compile(r'^\s*File "<[^">]*>", line (\d+)', re.MULTILINE)
+# The default repr of an object: its address is another one in every run, and means nothing to the model.
+_ADDRESS = re.compile(r"(?<= at )0x[0-9A-Fa-f]+(?=>)")
 _TIMEOUT_NOTE = re.compile(r"^Timed out: (.*)$", re.MULTILINE)
 
 
@@ -39,6 +41,8 @@ def exception_of(reply: Mapping[str, Any]) -> str | None:
 def observation_text(reply: Mapping[str, Any], error_style: str = "traceback") -> str:
     """The text that the model is shown.
 
+    Addresses in the default repr of objects are blanked, so that equal programs give equal text in every run.
+
     Success: what the program printed. Failure: `traceback` shows what was printed and the traceback; `last_line` only
     the error and its line, for models with little room: `NameError: name 'math' is not defined (line 3)`.
 
@@ -50,8 +54,8 @@ def observation_text(reply: Mapping[str, Any], error_style: str = "traceback") -
     """
     if error_style not in ERROR_STYLES:
         raise ValueError(f"error_style={error_style!r} must be one of {', '.join(ERROR_STYLES)}")
-    stdout = str(reply.get("stdout") or "").strip()
-    stderr = str(reply.get("stderr") or "").strip()
+    stdout = _ADDRESS.sub("0x...", str(reply.get("stdout") or "").strip())
+    stderr = _ADDRESS.sub("0x...", str(reply.get("stderr") or "").strip())
     status = status_of(reply)
     if status == OK:
         return stdout or NO_OUTPUT

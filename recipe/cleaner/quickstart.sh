@@ -14,7 +14,7 @@ our rollout server and agent loop, and code-judge running the model's Python. Ne
   STEPS=25            training steps (smollm2: 4)
   SEED=1              seed of data, sampling and rollback
   ENABLE_ROLLBACK=1   0 trains the baseline: the same run without rollback
-  MODEL=tiny          smollm2: SmolLM2-135M, cold-started here first (about ten minutes), then about a minute a step
+  MODEL=tiny          smollm2: SmolLM2-135M, cold-started here first (about six minutes), then 2 to 3 minutes a step
   RESUME=0            1 goes on from the last checkpoint in OUTPUT_DIR
   OUTPUT_DIR=output/quickstart
   REDIS_URI           use this Redis instead of the embedded Valkey

@@ -232,3 +232,15 @@ def test_the_ready_file_goes_with_the_service(start_judge: Any, tmp_path: Path) 
     judge.process.terminate()
     judge.process.wait(10)
     assert not ready.exists()
+
+
+def test_serve_uses_the_redis_that_it_is_given(valkey: str) -> None:
+    import redis
+
+    port = _free_port()
+    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port), "--workers", "2"]
+    with _process(*command, REDIS_URI=valkey) as server:
+        url = f"http://127.0.0.1:{port}"
+        assert eventually(lambda: _answers(url), 30)
+        assert Judge(url, server).prints("print(6 * 7)") == "42\n"
+        assert redis.Redis.from_url(valkey).keys(), "the jobs' stream lies in the given server"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from cleaner.saar.config import SaarConfig
 from cleaner.saar.graft import CallSpan, TurnTokens, counterparts, grafts
 from cleaner.saar.outcome import INFRASTRUCTURE, OK, STATUSES, ToolOutcome
-from cleaner.saar.policy import Decision, RollbackPolicy
+from cleaner.saar.policy import Decision, Reaction, TurnPolicy
 from cleaner.saar.seeding import derive_seed, draw
 from cleaner.saar.trajectory import Origin
 
@@ -20,13 +20,17 @@ outcomes = st.lists(
 
 
 def policy(**settings):
-    return RollbackPolicy.for_trajectory(SaarConfig(enabled=True, **settings), validate=False)
+    return TurnPolicy(SaarConfig(**settings), active=True)
+
+
+def triggers(policy, outcomes, chance=0.0, streak=0):
+    return policy.reaction(outcomes, chance=chance, streak=streak) == Reaction.ROLL_BACK
 
 
 @given(outcomes=outcomes)
 def test_infrastructure_never_triggers_and_success_never_fails(outcomes):
     statuses = [outcome.status for outcome in outcomes]
-    triggered = policy().triggers(outcomes, 0.0)
+    triggered = triggers(policy(), outcomes)
     failures = [s for s in statuses if s not in (OK, INFRASTRUCTURE)]
     assert triggered == (bool(failures) and INFRASTRUCTURE not in statuses)
     assert policy().accepts(outcomes) == (bool(statuses) and set(statuses) == {OK})
@@ -41,15 +45,15 @@ def test_rollback_on_lists_statuses_and_classes_with_or_without_module():
         "timeout": False,
         "KeyError": False,
     }.items():
-        assert policy(rollback_on=(entry,)).triggers([outcome], 0.0) is expected
+        assert triggers(policy(rollback_on=(entry,)), [outcome]) is expected
 
 
 def test_probability_is_compared_with_the_draw():
     failed = [ToolOutcome("timeout")]
-    assert policy(rollback_probability=0.3).triggers(failed, 0.29)
-    assert not policy(rollback_probability=0.3).triggers(failed, 0.3)
-    assert not policy(rollback_probability=0.0).triggers(failed, 0.0)
-    assert policy(rollback_probability=1.0).triggers(failed, 1 - 1e-9)
+    assert triggers(policy(rollback_probability=0.3), failed, 0.29)
+    assert not triggers(policy(rollback_probability=0.3), failed, 0.3)
+    assert not triggers(policy(rollback_probability=0.0), failed, 0.0)
+    assert triggers(policy(rollback_probability=1.0), failed, 1 - 1e-9)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
@@ -59,16 +63,12 @@ def test_high_similarity_is_shallow(gamma):
         assert policy(gamma=gamma).depth(gamma - 0.01) == Decision.DEEP
 
 
-def test_nothing_is_rolled_back_when_off_in_validation_or_without_retries():
+@pytest.mark.parametrize("streak", [0, 1, 2])
+def test_tolerance_leaves_the_first_failure_in_a_row_to_the_model(streak):
     failed = [ToolOutcome("timeout")]
-    for config, validate in (
-        (SaarConfig(), False),
-        (SaarConfig(enabled=True), True),
-        (SaarConfig(enabled=True, max_retries=0), False),
-    ):
-        assert not RollbackPolicy.for_trajectory(config, validate=validate).triggers(failed, 0.0)
-    asked = SaarConfig(enabled=True, rollback_in_validation=True)
-    assert RollbackPolicy.for_trajectory(asked, validate=True).triggers(failed, 0.0)
+    expected = Reaction.TOLERATE if streak == 0 else Reaction.ROLL_BACK
+    assert policy(tolerance=1).reaction(failed, chance=0.0, streak=streak) == expected
+    assert policy(tolerance=1).reaction([ToolOutcome("ok")], chance=0.0, streak=streak) == Reaction.GO_ON
 
 
 def test_draws_are_uniform_and_depend_on_every_part():

@@ -20,7 +20,8 @@ def check(trajectory, reference, logprobs):
     """`reference`: list of (id, origin), edited by plain slicing."""
     assert trajectory.ids == [token for token, _ in reference]
     assert trajectory.origin == [int(origin) for _, origin in reference]
-    assert trajectory.mask == [int(origin != Origin.OBSERVATION) for _, origin in reference]
+    trained = (Origin.SAMPLED, Origin.GRAFTED)
+    assert trajectory.mask == [int(origin in trained) for _, origin in reference]
     if logprobs and any(trajectory.mask):
         assert trajectory.logprobs == [-0.5 * t if o != Origin.OBSERVATION else 0.0 for t, o in reference]
     elif not logprobs:

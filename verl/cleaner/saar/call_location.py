@@ -70,28 +70,36 @@ def _find_by_id(
     ids: Sequence[int], start_id: int, end_id: int, token_bytes: Callable[[int], bytes]
 ) -> list[Region]:
     regions = []
-    position = 0
     ids = list(ids)
-    while start_id in ids[position:]:
-        start = ids.index(start_id, position)
-        closed = end_id in ids[start:]
-        last = ids.index(end_id, start) if closed else len(ids)
-        inner = max(i for i in range(start, last) if ids[i] == start_id)
-        body = b"".join(token_bytes(token) for token in ids[inner + 1 : last])
-        stop = last + 1 if closed else last
-        regions.append(Region(start, inner, stop, b"", b"", b"", closed, body.decode("utf-8", "replace")))
-        position = stop
+    start = _index(ids, start_id, 0)
+    while start is not None:
+        end = _index(ids, end_id, start)
+        last = len(ids) if end is None else end
+        inner = last - 1 - ids[start:last][::-1].index(start_id)
+        body = b"".join(map(token_bytes, ids[inner + 1 : last])).decode("utf-8", "replace")
+        stop = len(ids) if end is None else end + 1
+        regions.append(Region(start, inner, stop, b"", b"", b"", end is not None, body))
+        start = _index(ids, start_id, stop)
     return regions
+
+
+def _index(ids: list[int], token: int, start: int) -> int | None:
+    try:
+        return ids.index(token, start)
+    except ValueError:
+        return None
 
 
 def _find_by_bytes(
     ids: Sequence[int], markers: CallMarkers, token_bytes: Callable[[int], bytes]
 ) -> list[Region]:
-    pieces = [token_bytes(token) for token in ids]
+    pieces = list(map(token_bytes, ids))
     text = b"".join(pieces)
-    # offsets[i] is where token i begins; a token without bytes begins where its successor does.
-    offsets = [0, *accumulate(len(piece) for piece in pieces)]
     start_marker, end_marker = markers.start.encode(), markers.end.encode()
+    if start_marker not in text:
+        return []
+    # offsets[i] is where token i begins; a token without bytes begins where its successor does.
+    offsets = [0, *accumulate(map(len, pieces))]
 
     def token_at(offset: int) -> int:
         return bisect_right(offsets, offset) - 1

@@ -1,22 +1,32 @@
 """The rollback's settings, checked when they are read."""
 
-import difflib
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from cleaner.errors import ConfigError
 from cleaner.saar.outcome import INFRASTRUCTURE, MODEL_FAILURES, OK
+from cleaner.saar.setting_checks import (
+    bad_value,
+    check_bool,
+    check_choice,
+    check_int,
+    did_you_mean,
+    known_keys,
+    number_in,
+)
+from cleaner.saar.similarity import METRICS
 
 GROUP = "cleaner.saar"
 
-# Values that work now, and values that are named in the specification but belong to a later version.
-_CHOICES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "on_exhausted": (("keep_first",), ("keep_all", "mask")),
-    "lookahead": (("sequential",), ("parallel",)),
-    "lookahead_context": (("cumulative", "latest"), ()),
-    "similarity": (("difflib",), ("token", "ast", "json", "text")),
+GRAFT_CREDITS = ("train", "mask", "importance", "gate")
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "on_exhausted": ("keep_first", "keep_all", "mask"),
+    "lookahead": ("sequential", "parallel"),
+    "lookahead_context": ("cumulative", "latest"),
+    "similarity": METRICS,
+    "graft_credit": GRAFT_CREDITS,
 }
 
 
@@ -25,47 +35,68 @@ class SaarConfig:
     """Settings of the similarity-aware adaptive rollback; defaults are the paper's (arXiv 2601.15141) where it has one.
 
     Attributes:
-        enabled: purify trajectories. Off: the agent loop is exactly upstream verl's.
         max_retries: K >= 0, corrections sampled after a failing turn. 0 repairs nothing.
         gamma: in [0, 1]; from this similarity on only the call is replaced (shallow), below it the whole turn (deep).
         rollback_probability: in [0, 1], chance that a failing turn is rolled back; drawn from the seed.
         rollback_on: statuses (`program_error`, `timeout`, `format_error`) and exception class names that trigger.
-        on_exhausted: what becomes of a turn whose K corrections all failed. `keep_first`: it stays as it was sampled.
-        lookahead: `sequential`: one correction after the other.
+        tolerance: 0 or 1, failing turns in a row that stay in the history, error and all, before one is rolled back.
+        on_exhausted: what becomes of a turn whose K corrections all failed. `keep_first`: it stays as it was sampled,
+            without the corrections; `keep_all`: they stay too, the history is what was sampled; `mask`: like
+            `keep_first`, but the failing calls are not trained.
+        lookahead: `sequential`: one correction after the other; `parallel`: K at once from the same context, of which
+            the successful one that is most similar to the failed call is accepted.
         lookahead_context: what a correction sees: `cumulative`, all earlier attempts; `latest`, only the latest one.
-        similarity: metric between failed and accepted call.
+        similarity: metric between failed and accepted call; see `cleaner.saar.similarity`.
+        similarity_by_tool: other metrics for single tools, by the tool's name.
         rollback_in_validation: roll back in validation too.
         max_lookahead_tokens: most tokens that all corrections of one turn may take together; None: what the response
             length leaves.
+        graft_credit: how grafted tokens are trained. `train`: as if sampled where they now stand (the paper's form);
+            `mask`: not at all; `importance`: weighted by w = exp(log p in the clean context - log p as sampled),
+            truncated at `graft_weight_cap`; `gate`: as `train`, but a graft whose geometric mean of w is below
+            `gate_threshold` is not made: the look-ahead stays in the history as it was sampled.
+        graft_weight_cap: > 0, truncation of w under `importance`. 2.0 is the default of verl's rollout correction.
+        gate_threshold: in [0, 1].
         seed: base of the draw for `rollback_probability`, where the caller gives none.
     """
 
-    enabled: bool = False
     max_retries: int = 3
     gamma: float = 0.5
     rollback_probability: float = 1.0
     rollback_on: tuple[str, ...] = MODEL_FAILURES
+    tolerance: int = 0
     on_exhausted: str = "keep_first"
     lookahead: str = "sequential"
     lookahead_context: str = "cumulative"
     similarity: str = "difflib"
+    similarity_by_tool: Mapping[str, str] = field(default_factory=dict)
     rollback_in_validation: bool = False
     max_lookahead_tokens: int | None = None
+    graft_credit: str = "train"
+    graft_weight_cap: float = 2.0
+    gate_threshold: float = 0.5
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key in ("enabled", "rollback_in_validation"):
-            if not isinstance(getattr(self, key), bool):
-                raise _bad(key, getattr(self, key), "true or false")
+        check_bool(_path("rollback_in_validation"), self.rollback_in_validation)
         for key in ("max_retries", "seed"):
-            _check_int(key, getattr(self, key), 0)
+            check_int(_path(key), getattr(self, key), 0)
+        check_int(_path("tolerance"), self.tolerance, 0)
+        if self.tolerance > 1:
+            raise bad_value(_path("tolerance"), self.tolerance, "0 or 1")
         if self.max_lookahead_tokens is not None:
-            _check_int("max_lookahead_tokens", self.max_lookahead_tokens, 1, "or null (no limit of its own)")
-        for key in ("gamma", "rollback_probability"):
-            object.__setattr__(self, key, _unit_interval(key, getattr(self, key)))
+            check_int(
+                _path("max_lookahead_tokens"), self.max_lookahead_tokens, 1, "or null (no limit of its own)"
+            )
+        for key in ("gamma", "rollback_probability", "gate_threshold"):
+            object.__setattr__(self, key, number_in(_path(key), getattr(self, key), 0.0, 1.0))
+        cap = number_in(_path("graft_weight_cap"), self.graft_weight_cap, 0.0, above=True)
+        object.__setattr__(self, "graft_weight_cap", cap)
         object.__setattr__(self, "rollback_on", _rollback_on(self.rollback_on))
-        for key, (available, later) in _CHOICES.items():
-            _check_choice(key, getattr(self, key), available, later)
+        object.__setattr__(self, "similarity_by_tool", _by_tool(self.similarity_by_tool))
+        for key, choices in _CHOICES.items():
+            check_choice(_path(key), getattr(self, key), choices)
+        self._refuse_combinations()
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any] | None) -> "SaarConfig":
@@ -74,66 +105,65 @@ class SaarConfig:
         Raises:
             ConfigError: names the unknown key and the valid ones, or the bad value and its range.
         """
-        known = [field.name for field in fields(cls)]
-        given = {} if mapping is None else {str(key): mapping[key] for key in mapping}
-        for key in given:
-            if key not in known:
-                raise ConfigError(
-                    f"unknown key {GROUP}.{key}.{_did_you_mean(key, known)} Valid keys: {', '.join(known)}."
-                )
-        return cls(**given)
+        if mapping is not None and "enabled" in mapping:
+            raise ConfigError(
+                f"{GROUP}.enabled is no key any more: cleaner.strategy=saar switches rollback on, "
+                "cleaner.strategy=none off."
+            )
+        return cls(**known_keys(cls, GROUP, mapping))
+
+    def metric_for(self, tool: str) -> str:
+        """The similarity metric for calls of `tool`."""
+        return self.similarity_by_tool.get(tool, self.similarity)
+
+    def _refuse_combinations(self) -> None:
+        if self.lookahead == "parallel" and self.on_exhausted == "keep_all":
+            raise ConfigError(
+                f"{GROUP}.on_exhausted='keep_all' with lookahead='parallel': corrections sampled side by side make no "
+                "history. Use lookahead='sequential', or on_exhausted='keep_first' or 'mask'."
+            )
+        kept = self.on_exhausted == "keep_all" or self.graft_credit == "gate"
+        if self.lookahead == "sequential" and self.lookahead_context == "latest" and kept:
+            culprit = "on_exhausted='keep_all'" if self.on_exhausted == "keep_all" else "graft_credit='gate'"
+            raise ConfigError(
+                f"{GROUP}.{culprit} with lookahead_context='latest': each correction was sampled without the earlier "
+                "ones before it, so together they are no history that was sampled. Use "
+                "lookahead_context='cumulative'."
+            )
 
 
-def _bad(key: str, value: object, wanted: str) -> ConfigError:
-    return ConfigError(f"{GROUP}.{key}={value!r} must be {wanted}.")
+def _path(key: str) -> str:
+    return f"{GROUP}.{key}"
 
 
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
-
-
-def _check_int(key: str, value: object, low: int, suffix: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise _bad(key, value, f"an integer >= {low} {suffix}".rstrip())
-
-
-def _unit_interval(key: str, value: object) -> float:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not 0.0 <= value <= 1.0
-        or math.isnan(value)
-    ):
-        raise _bad(key, value, "a number in [0, 1]")
-    return float(value)
-
-
-def _check_choice(key: str, value: object, available: tuple[str, ...], later: tuple[str, ...]) -> None:
-    if value in available:
-        return
-    wanted = " or ".join(repr(choice) for choice in available)
-    if value in later:
-        raise ConfigError(f"{GROUP}.{key}={value!r} is not available yet; use {wanted}.")
-    raise _bad(key, value, wanted + _did_you_mean(str(value), available))
+def _by_tool(value: object) -> dict[str, str]:
+    path = _path("similarity_by_tool")
+    if not isinstance(value, Mapping):
+        raise bad_value(path, value, "a mapping from tool names to metrics, e.g. {lookup: json}")
+    metrics = {str(tool): value[tool] for tool in value}
+    for tool, metric in metrics.items():
+        check_choice(f"{path}.{tool}", metric, METRICS)
+    return metrics
 
 
 def _rollback_on(value: object) -> tuple[str, ...]:
-    key = "rollback_on"
+    path = _path("rollback_on")
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise _bad(key, value, "a list of statuses and exception class names, e.g. [timeout, NameError]")
+        raise bad_value(
+            path, value, "a list of statuses and exception class names, e.g. [timeout, NameError]"
+        )
     entries = tuple(value)
     for entry in entries:
         if entry in MODEL_FAILURES:
             continue
         if entry in (INFRASTRUCTURE, OK):
-            raise ConfigError(f"{GROUP}.{key}: {entry!r} can never trigger a rollback; leave it out.")
+            raise ConfigError(f"{path}: {entry!r} can never trigger a rollback; leave it out.")
         # Exception classes start with a capital letter; anything else is a misspelt status.
         name = entry.rpartition(".")[2] if isinstance(entry, str) else ""
         if not (name.isidentifier() and name[0].isupper()):
             raise ConfigError(
-                f"{GROUP}.{key}: {entry!r} is neither a status nor an exception class."
-                f"{_did_you_mean(str(entry), MODEL_FAILURES)} Statuses: {', '.join(MODEL_FAILURES)}; "
+                f"{path}: {entry!r} is neither a status nor an exception class."
+                f"{did_you_mean(str(entry), MODEL_FAILURES)} Statuses: {', '.join(MODEL_FAILURES)}; "
                 "or class names such as NameError."
             )
     return entries

@@ -62,11 +62,13 @@ class Graft:
         depth: shallow or deep.
         sources: one entry per call of the new turn: ("turn", i) keeps the turn's call i and its result,
             ("attempt", j) takes the correction's.
+        call_start: index among the new turn's tokens of the first grafted call; None where it was not located.
     """
 
     depth: Decision
     pieces: tuple[Piece, ...]
     sources: tuple[tuple[str, int], ...]
+    call_start: int | None
 
     @property
     def ids(self) -> list[int]:
@@ -110,12 +112,12 @@ def grafts(turn: TurnTokens, failing: Sequence[int], attempt: TurnTokens, wanted
         if old is not None and new is not None and old.lead == new.lead:
             kept = turn.piece(0, old.start, Origin.SAMPLED)
             taken = attempt.piece(new.start, len(attempt.ids), Origin.GRAFTED)
-            found.append(Graft(Decision.SHALLOW, (kept, taken), sources))
+            found.append(Graft(Decision.SHALLOW, (kept, taken), sources, old.start))
     if whole or len(attempt.spans) == calls:
         everything = attempt.piece(0, len(attempt.ids), Origin.GRAFTED)
-        found.append(
-            Graft(Decision.DEEP, (everything,), tuple(("attempt", j) for j in range(len(attempt.spans))))
-        )
+        first = attempt.first_span
+        every_call = tuple(("attempt", j) for j in range(len(attempt.spans)))
+        found.append(Graft(Decision.DEEP, (everything,), every_call, None if first is None else first.start))
     return found
 
 
@@ -126,6 +128,7 @@ def _call_by_call(
     others = [span for span in attempt.spans if span is not None]
     position = 0
     pieces: list[Piece] = []
+    call_start = None
     if depth == Decision.DEEP:
         if spans[0].lead != others[0].lead:
             return None
@@ -137,7 +140,8 @@ def _call_by_call(
         if not span.fits(others[index]):
             return None
         pieces.append(turn.piece(position, span.start, Origin.SAMPLED))
+        call_start = sum(len(p.ids) for p in pieces) if call_start is None else call_start
         pieces.append(attempt.piece(others[index].start, others[index].stop, Origin.GRAFTED))
         position = span.stop
     pieces.append(turn.piece(position, len(turn.ids), Origin.SAMPLED))
-    return Graft(depth, tuple(pieces), tuple(sources))
+    return Graft(depth, tuple(pieces), tuple(sources), call_start)

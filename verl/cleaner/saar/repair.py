@@ -1,4 +1,4 @@
-"""The record of one repair: what was sampled, why it failed, what was tried, what is trained.
+"""The record of one rolled-back turn: what was sampled, why it failed, what was tried, what is trained.
 
 It keeps token ids, log-probabilities and the position of the frozen prefix, so that later uses of a failing call (as a
 negative sample in its own context, say) need nothing else.
@@ -31,7 +31,8 @@ class SampledTurn:
 
 @dataclass(frozen=True)
 class AttemptRecord:
-    """One correction that was tried; `similarity` only for the accepted one."""
+    """One correction that was tried; `similarity` to the failed call where it was computed: of the accepted one, and of
+    all that succeeded side by side."""
 
     turn: SampledTurn
     similarity: float | None = None
@@ -44,13 +45,18 @@ class Repair:
     Attributes:
         turn: which assistant turn of the trajectory, from 0.
         start: number of response tokens before the turn: the frozen prefix, which nothing changes any more.
-        decision: shallow, deep or exhausted; `ending` says why it was exhausted.
+        decision: what became of it; `ending` says why it was exhausted.
         similarity: of the failed to the accepted code, None if exhausted; an upper bound if not `similarity_exact`.
+        weight: geometric mean of w over the graft, where it was asked for (`graft_credit: gate`), else None.
         accepted: index into `attempts`, None if exhausted.
         failed: the turn that failed.
         attempts: the corrections in the order in which they were sampled.
-        after: tokens of the turn that is trained.
-        discarded_tokens: tokens sampled for this turn, the first time or by a correction, that are not in `after`.
+        after: tokens of the turn that stands in the history in its place; with a look-ahead that stays in the history,
+            of the failed turn.
+        graft_call_start: index in `after` of the first token of the grafted call, None where nothing was grafted or the
+            call could not be located.
+        discarded_tokens: tokens sampled for this turn, the first time or by a correction, that are not in the history.
+        excluded_tokens: tokens of this turn that stay in the history but are not trained.
         removed_tokens: by how many tokens, observations included, the history is shorter than it would be unedited.
         lookahead_tokens: tokens sampled by corrections.
         seconds: wall time of the look-ahead.
@@ -61,12 +67,15 @@ class Repair:
     decision: Decision
     similarity: float | None
     similarity_exact: bool
+    weight: float | None
     accepted: int | None
     ending: Ending | None
     failed: SampledTurn
     attempts: tuple[AttemptRecord, ...]
     after: tuple[int, ...]
+    graft_call_start: int | None
     discarded_tokens: int
+    excluded_tokens: int
     removed_tokens: int
     lookahead_tokens: int
     seconds: float

@@ -25,11 +25,16 @@ class TrajectoryStatistics:
         failures: failed calls by status, and by exception class where it is known.
         triggered, recovered, exhausted: rolled-back turns by the label of the first failing call.
         endings: exhausted turns by reason.
-        shallow, deep: accepted repairs.
+        tolerated: failing turns that were left to the model to correct in the open.
+        shallow, deep: accepted repairs that were put in place. kept: accepted ones that were not, because the graft was
+            too unlikely in the clean context.
         similarities: of accepted repairs.
+        tries: how often the whole trajectory was sampled; the counts are then of all tries.
         sampled_tokens: tokens that the model sampled in the main history, failing turns included.
-        lookahead_tokens: tokens that corrections sampled. Both together are all generated tokens.
+        lookahead_tokens: tokens that corrections, and tries that were not kept, sampled. Both together are all
+            generated tokens.
         discarded_tokens: generated tokens that are not in the final history.
+        excluded_tokens: sampled tokens that are in the final history but not trained.
         lookahead_seconds: wall time of look-aheads, tools included.
         purified_length, sampled_length: tokens of the final response; of the response if the failing turns and their
             look-aheads had stayed in it.
@@ -45,15 +50,19 @@ class TrajectoryStatistics:
     recovered: Counter[str] = field(default_factory=Counter)
     exhausted: Counter[str] = field(default_factory=Counter)
     endings: Counter[str] = field(default_factory=Counter)
+    tolerated: int = 0
     shallow: int = 0
     deep: int = 0
+    kept: int = 0
     similarities: list[float] = field(default_factory=list)
     sampled_tokens: int = 0
     lookahead_tokens: int = 0
     discarded_tokens: int = 0
+    excluded_tokens: int = 0
     lookahead_seconds: float = 0.0
     purified_length: int = 0
     sampled_length: int = 0
+    tries: int = 1
 
     def __post_init__(self) -> None:
         # Whether this turn, and the one before it in the final history, has a failing call.
@@ -85,6 +94,7 @@ class TrajectoryStatistics:
         self.lookahead_tokens += repair.lookahead_tokens
         self.lookahead_seconds += repair.seconds
         self.discarded_tokens += repair.discarded_tokens
+        self.excluded_tokens += repair.excluded_tokens
         if repair.decision == Decision.EXHAUSTED:
             self.exhausted[label] += 1
             self.endings[str(repair.ending)] += 1
@@ -94,8 +104,20 @@ class TrajectoryStatistics:
         self.sampled_length += repair.removed_tokens
         self.shallow += repair.decision == Decision.SHALLOW
         self.deep += repair.decision == Decision.DEEP
+        self.kept += repair.decision == Decision.KEPT
         if repair.similarity is not None:
             self.similarities.append(repair.similarity)
+
+    def absorb(self, other: "TrajectoryStatistics") -> None:
+        """Add a try that was not kept: what it did happened, and all that it generated is discarded."""
+        generated = other.sampled_tokens + other.lookahead_tokens
+        for name in (
+            "calls", "calls_ok", "infrastructure", "failures", "triggered", "recovered", "exhausted", "endings",
+            "tolerated", "shallow", "deep", "kept", "similarities", "lookahead_seconds", "tries",
+        ):  # fmt: skip
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.lookahead_tokens += generated
+        self.discarded_tokens += generated
 
     def finish(self, length: int) -> None:
         """Close the counts of a trajectory whose response has `length` tokens."""
@@ -115,10 +137,16 @@ class TrajectoryStatistics:
         }
 
 
-def aggregate(trajectories: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def aggregate(
+    trajectories: Iterable[Mapping[str, Any]], unselected: Iterable[Mapping[str, Any]] = ()
+) -> dict[str, float]:
     """Metrics of a step from the `to_dict` of its trajectories; empty for no trajectory.
 
     Counts are sums over the step, rates are ratios of sums. A rate whose denominator is 0 is left out.
+
+    Args:
+        unselected: of trajectories that a strategy sampled but did not select: all their tokens count as generated and
+            discarded, nothing else of them counts.
     """
     rows = list(trajectories)
     if not rows:
@@ -131,7 +159,9 @@ def aggregate(trajectories: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         return sum((Counter(row[key]) for row in rows), Counter())
 
     triggered, recovered, exhausted = counts("triggered"), counts("recovered"), counts("exhausted")
-    generated = total("sampled_tokens") + total("lookahead_tokens")
+    unused = float(sum(row["sampled_tokens"] + row["lookahead_tokens"] for row in unselected))
+    generated = total("sampled_tokens") + total("lookahead_tokens") + unused
+    discarded = total("discarded_tokens") + unused
     metrics = {
         "tool_calls/total": total("calls"),
         "rollback/triggered": float(triggered.total()),
@@ -139,12 +169,16 @@ def aggregate(trajectories: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         "rollback/exhausted": float(exhausted.total()),
         "rollback/shallow": total("shallow"),
         "rollback/deep": total("deep"),
-        "rollback/discarded_tokens": total("discarded_tokens"),
+        "rollback/kept": total("kept"),
+        "rollback/tolerated": total("tolerated"),
+        "rollback/excluded_tokens": total("excluded_tokens"),
+        "rollback/discarded_tokens": discarded,
         "rollback/lookahead_tokens": total("lookahead_tokens"),
         "rollback/lookahead_seconds": total("lookahead_seconds"),
         "rollback/generated_tokens": generated,
         "rollback/purified_length": total("purified_length") / len(rows),
         "rollback/sampled_length": total("sampled_length") / len(rows),
+        "rollback/tries": total("tries") / len(rows),
         "tool_calls/infrastructure_faults": total("infrastructure"),
         "tool_calls/infrastructure_trajectories": float(sum(bool(row["infrastructure"]) for row in rows)),
     }
@@ -153,7 +187,7 @@ def aggregate(trajectories: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         metrics, "tool_calls/first_attempt_success_rate", total("first_calls_ok"), total("first_calls")
     )
     _add_ratio(metrics, "rollback/recovery_rate", recovered.total(), triggered.total())
-    _add_ratio(metrics, "rollback/discarded_token_share", total("discarded_tokens"), generated)
+    _add_ratio(metrics, "rollback/discarded_token_share", discarded, generated)
     _add_ratio(metrics, "rollback/lookahead_token_share", total("lookahead_tokens"), generated)
     for label, count in sorted(counts("failures").items()):
         metrics[f"tool_calls/failure/{label}"] = float(count)

@@ -3,7 +3,7 @@
 Element i of `ids`, `mask`, `logprobs` and `origin` describe the same token, after every operation:
 
 - `ids`: token ids, exactly as sampled or as merged by verl's Continuous Token builder; never re-tokenised;
-- `mask`: 1 where the model sampled the token and it is trained, else 0;
+- `mask`: 1 where the model sampled the token and it is trained (origin `SAMPLED` or `GRAFTED`), else 0;
 - `logprobs`: log-probability of the token in the context in which it was really sampled, 0.0 for observations;
   None as a whole where the server gives none;
 - `origin`: see `Origin`. Together with the log-probability this is what off-policy corrections of grafts need.
@@ -22,6 +22,11 @@ class Origin(IntEnum):
     OBSERVATION = 0  # tool messages and template tokens
     SAMPLED = 1  # sampled by the model in this very context
     GRAFTED = 2  # sampled by the model in a look-ahead context, and moved here
+    EXCLUDED = 3  # sampled by the model in this very context, but kept out of training
+
+    @property
+    def trained(self) -> bool:
+        return self in (Origin.SAMPLED, Origin.GRAFTED)
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,11 @@ class Trajectory:
         if not 0 <= start <= stop <= len(self.ids):
             raise AlignmentError(f"cannot splice [{start}, {stop}) of {len(self.ids)} tokens")
         pieces = [piece for piece in pieces if len(piece.ids)]
-        kept = self.mask[:start] + self.mask[stop:]
-        logprobs = self._spliced_logprobs(start, stop, pieces, has_model_tokens=any(kept))
+        # Any origin but OBSERVATION, which is 0.
+        kept = any(self.origin[:start]) or any(self.origin[stop:])
+        logprobs = self._spliced_logprobs(start, stop, pieces, has_model_tokens=kept)
         self.ids[start:stop] = [token for piece in pieces for token in piece.ids]
-        self.mask[start:stop] = [int(p.origin != Origin.OBSERVATION) for p in pieces for _ in p.ids]
+        self.mask[start:stop] = [int(p.origin.trained) for p in pieces for _ in p.ids]
         self.origin[start:stop] = [int(piece.origin) for piece in pieces for _ in piece.ids]
         self.logprobs = logprobs
 

@@ -112,7 +112,7 @@ def test_verl_sampling_parameters_are_understood():
         ({"repetition_penalty": 1.1}, "repetition_penalty=1.1 is not supported"),
         ({"n": 2}, "n=2 is not supported"),
         ({"stop": ["###"]}, "stop=.* is not supported"),
-        ({"prompt_logprobs": 0}, "prompt_logprobs=0 is not supported"),
+        ({"prompt_logprobs": 5}, "prompt_logprobs=5: must be 0"),
     ],
 )
 def test_wrong_or_unsupported_parameters_are_named(given_params, message):

@@ -5,13 +5,18 @@ When one of these fails after an upgrade, the named module of ``cleaner.cpu`` mu
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import inspect
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Optional
 
 import pytest
 import torch
 import transformers.cache_utils
 import verl
+from verl.experimental.teacher_loop import teacher_manager
 from verl.plugin.platform import PlatformBase, PlatformRegistry
 from verl.utils import distributed
 from verl.workers.config import FSDPEngineConfig, HFModelConfig, RolloutConfig
@@ -24,6 +29,7 @@ from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry,
 
 import cleaner.cpu.engine
 from cleaner.cpu import backend
+from cleaner.cpu.options import HFServerOptions
 from cleaner.cpu.platform import CPUPlatform
 from cleaner.cpu.server import HFServer
 from cleaner.cpu.weight_sync import HFServerAdapter
@@ -180,3 +186,46 @@ def test_decoder_transformers_passes_a_mask_of_four_dimensions_through():
 
     source = inspect.getsource(masking_utils._preprocess_mask_arguments)
     assert "len(attention_mask.shape) == 4" in source
+
+
+def test_scoring_verls_teacher_reads_the_answer_of_our_server(model_directory):
+    """Its own client code, from the parameters that it sends to the tensors that it makes."""
+    server = HFServer(
+        RolloutConfig(
+            name="hf_server", prompt_length=20, response_length=20, load_format="auto", dtype="float64"
+        ),
+        HFModelConfig(path=str(model_directory)),
+        HFServerOptions(dtype="float64"),
+    )
+
+    class Client:
+        async def generate(self, *, mm_processor_output: Any, **kwargs: Any) -> TokenOutput:
+            return await server.generate(**kwargs)
+
+    teacher = object.__new__(teacher_manager.AsyncTeacherLLMServerManager)
+    teacher.teacher_model_configs = {"t": SimpleNamespace(inference=SimpleNamespace(temperature=1.0))}
+    teacher.teacher_client = {"t": Client()}
+    loss = SimpleNamespace(loss_settings=SimpleNamespace(use_topk=False), topk=None)
+    teacher.distillation_loss_config = loss
+    try:
+        ids, log_probs = asyncio.run(teacher.compute_teacher_logprobs_single([5, 6, 7, 8]))
+    finally:
+        server._loop.close()
+    assert ids.tolist() == [[6], [7], [8], [0]]
+    assert log_probs.shape == (4, 1) and (log_probs[:3] < 0).all() and log_probs[3] == 0
+
+
+def test_scoring_the_vllm_server_still_shapes_its_answer_so():
+    """The function itself, taken out of a module that imports vllm: entry i is of token i + 1, the last a dummy."""
+    path = Path(verl.__file__).parent / "workers/rollout/vllm_rollout/utils.py"
+    [function] = [
+        node
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name == "extract_prompt_logprobs"
+    ]
+    namespace: dict[str, Any] = {"RequestOutput": Any, "Optional": Optional}
+    exec(compile(ast.Module([function], []), str(path), "exec"), namespace)
+    given = [None, *({token: SimpleNamespace(logprob=-token / 10, rank=1)} for token in (6, 7))]
+    result: dict[str, list] = {}
+    namespace["extract_prompt_logprobs"](SimpleNamespace(prompt_logprobs=given), 0, result)
+    assert result == {"prompt_ids": [[6], [7], [0]], "prompt_logprobs": [[-0.6], [-0.7], [0.0]]}

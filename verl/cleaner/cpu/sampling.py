@@ -23,13 +23,12 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "presence_penalty": (None, 0, 0.0),
     "min_p": (None, 0, 0.0),
     "n": (None, 1),
-    "prompt_logprobs": (None,),
     "stop": (None, "", []),
     "min_tokens": (None, 0),
 }
 _KNOWN = frozenset(
     {"temperature", "top_p", "top_k", "seed", "stop_token_ids", "max_tokens", "max_new_tokens", "logprobs"}
-    | {"ignore_eos", "do_sample", "detokenize", "skip_special_tokens"}
+    | {"ignore_eos", "do_sample", "detokenize", "skip_special_tokens", "prompt_logprobs"}
     | set(_NEUTRAL)
 )
 
@@ -46,6 +45,7 @@ class SamplingParams:
         stop_token_ids: generation ends with (and includes) the first of these.
         max_tokens: at most this many tokens; None: what the server's lengths allow.
         logprobs: whether the answer carries log-probabilities.
+        prompt_logprobs: whether the prompt's own tokens are scored, and nothing is generated.
     """
 
     temperature: float = 1.0
@@ -55,6 +55,7 @@ class SamplingParams:
     stop_token_ids: tuple[int, ...] = ()
     max_tokens: int | None = None
     logprobs: bool = True
+    prompt_logprobs: bool = False
 
     @property
     def greedy(self) -> bool:
@@ -98,6 +99,12 @@ class SamplingParams:
         seed = given.get("seed")
         if seed is not None and not -(2**63) <= int(seed) < 2**64:
             raise ValueError(f"seed={seed}: must be in [-2**63, 2**64)")
+        scored = given.get("prompt_logprobs")
+        if scored is not None and (isinstance(scored, bool) or scored != 0):
+            raise ValueError(
+                f"prompt_logprobs={scored!r}: must be 0, each prompt token's own log-probability; "
+                "the rollout server hf_server doesn't give those of other tokens"
+            )
         max_tokens = given.get("max_tokens", given.get("max_new_tokens"))
         stop = {int(token) for token in given.get("stop_token_ids") or ()}
         if not _or(given.get("ignore_eos"), ignore_eos):
@@ -110,6 +117,7 @@ class SamplingParams:
             stop_token_ids=tuple(sorted(stop)),
             max_tokens=None if max_tokens is None else int(max_tokens),
             logprobs=bool(given.get("logprobs")),
+            prompt_logprobs=scored is not None,
         )
 
 

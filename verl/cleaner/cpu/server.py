@@ -12,9 +12,15 @@ It is meant for small models: one process, one device, no engine to install. Gua
   arrival.
 - A prompt that leaves no room for one token gets an empty answer with ``finish_reason`` "no_room" and a log line; it
   raises nothing, for an exception would fail the trajectory's whole group.
+- **Scoring.** ``sampling_params["prompt_logprobs"] = 0`` gives the log-probabilities of the prompt's own tokens, by
+  the contract of verl's other servers, and generates nothing. They are taken at the request's temperature and rounded
+  like a sampled token's: in float64 a token that is scored in the context in which it was sampled gets the number that
+  it got then. (With vLLM and SGLang, verl notes, the temperature has no effect on them.)
 
 ``extra_fields`` of an answer: ``global_steps`` (int or None), ``num_cached_tokens`` (prompt tokens taken from the
-prefix pool; it depends on what else happened), ``finish_reason`` ("stop", "length", "aborted", "no_room").
+prefix pool; it depends on what else happened), ``finish_reason`` ("stop", "length", "aborted", "no_room", "scored").
+A scored answer has two more, of shape (prompt length, 1): ``prompt_ids``, whose element i is [token i + 1], and
+``prompt_logprobs``, its log-probability given tokens 0 to i; the last element of both is [0]. An aborted one has none.
 """
 
 from __future__ import annotations
@@ -37,6 +43,7 @@ from cleaner.cpu.model_loading import WeightReceiver, build_model, context_lengt
 from cleaner.cpu.options import HFServerOptions
 from cleaner.cpu.requests import Request
 from cleaner.cpu.sampling import SamplingParams
+from cleaner.cpu.scoring import ScoreRequest, Scores, ScoringDecoder
 
 logger = logging.getLogger(__name__)
 
@@ -84,9 +91,9 @@ class HFServer:
         if not self._has_weights:
             self._loop.hold(_UPDATE)
 
-    def _build_decoder(self) -> Decoder:
+    def _build_decoder(self) -> ScoringDecoder:
         model = build_model(self.model_config, self.options, self._max_length, load=self._has_weights)
-        return Decoder(
+        return ScoringDecoder(
             model,
             max_length=self._max_length,
             max_rows=self.config.max_num_seqs,
@@ -115,17 +122,18 @@ class HFServer:
         priority: int = 0,
         **kwargs: Any,
     ) -> TokenOutput:
-        """Continue a prompt.
+        """Continue a prompt, or score it.
 
         Args:
             prompt_ids: token ids.
             sampling_params: see :meth:`cleaner.cpu.sampling.SamplingParams.from_mapping`. Without ``max_tokens`` the
                 answer has at most ``response_length`` tokens. Prompt and answer together never exceed ``prompt_length
-                + response_length``, ``max_model_len`` and the model's own limit.
+                + response_length``, ``max_model_len`` and the model's own limit. With ``prompt_logprobs`` 0 and
+                ``max_tokens`` 0 or 1 the prompt, up to that limit, is scored.
             request_id: only for messages.
 
         Raises:
-            ValueError: an unknown or unsupported parameter, or an image, video or sound.
+            ValueError: an unknown or unsupported parameter, an image, video or sound, or a prompt too long to score.
         """
         extra = {"image_data": image_data, "video_data": video_data, "audio_data": audio_data, **kwargs}
         unsupported = sorted(name for name, value in extra.items() if value)
@@ -137,6 +145,8 @@ class HFServer:
             sampling_params, eos_token_ids=self._eos, ignore_eos=bool(self.config.ignore_eos)
         )
         prompt = [int(token) for token in normalize_token_ids(prompt_ids)]
+        if params.prompt_logprobs:  # takes no seed from the server, so others' answers don't depend on it
+            return await self._score(prompt, params, request_id)
         seed = self._seeds.getrandbits(63) if params.seed is None else params.seed
         room = self._max_length - len(prompt)
         wanted = self.config.response_length if params.max_tokens is None else params.max_tokens
@@ -151,6 +161,29 @@ class HFServer:
         return self._answer(
             completion.tokens, completion.log_probs, completion.finish, completion.cached_tokens, params
         )
+
+    async def _score(self, prompt: list[int], params: SamplingParams, request_id: str) -> TokenOutput:
+        if not 1 <= len(prompt) <= self._max_length:
+            raise ValueError(
+                f"request {request_id}: cannot score {len(prompt)} tokens; it must be 1 to {self._max_length}. "
+                "Raise data.max_prompt_length or data.max_response_length"
+            )
+        if params.max_tokens not in (0, 1):
+            raise ValueError(
+                f"request {request_id}: prompt_logprobs=0 scores the prompt and generates nothing, so max_tokens must "
+                f"be 0 or 1, not {params.max_tokens}"
+            )
+        if self._rejecting:
+            return self._answer([], [], "aborted", 0, params)
+        scores = await asyncio.wrap_future(self._loop.submit(ScoreRequest(prompt, params, 0, 0)))
+        if isinstance(scores, Scores) and scores.error is not None:
+            raise scores.error
+        if scores.finish == "aborted":
+            return self._answer([], [], "aborted", 0, params)
+        answer = self._answer([], [], "scored", 0, params)
+        answer.extra_fields["prompt_ids"] = [[token] for token in [*prompt[1:], 0]]
+        answer.extra_fields["prompt_logprobs"] = [[value] for value in [*_round(scores.log_probs), 0.0]]
+        return answer
 
     def _answer(
         self, tokens: list[int], log_probs: list[float], finish: str, cached: int, params: SamplingParams

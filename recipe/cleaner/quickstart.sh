@@ -170,7 +170,7 @@ else
         actor_rollout_ref.actor.optim.lr=1e-5
     )
 fi
-[ "$ENABLE_ROLLBACK" = 1 ] || OVERRIDES+=(cleaner.saar.enabled=false)
+[ "$ENABLE_ROLLBACK" = 1 ] || OVERRIDES+=(cleaner.strategy=none)
 [ "$RESUME" = 0 ] || OVERRIDES+=(trainer.resume_mode=auto)
 
 export ROWS MODEL_DIR RECIPE_DIR=$ROOT/recipe/cleaner

@@ -314,8 +314,8 @@ def run_script(
 
 def rolled_back(script: Any, saar: dict[str, Any] | None = None, **kwargs: Any) -> Run:
     """`run_script` with rollback on and a record."""
-    kwargs.setdefault("cleaner", {"record": True})
-    return run_script(script, {"enabled": True, **(saar or {})}, **kwargs)
+    cleaner = {"strategy": "saar", "record": True, **kwargs.pop("cleaner", {})}
+    return run_script(script, saar or {}, cleaner=cleaner, **kwargs)
 
 
 def assert_aligned(run: Run) -> None:
@@ -323,14 +323,14 @@ def assert_aligned(run: Run) -> None:
     output = run.output
     origin = output.extra_fields["token_origin"]
     assert len(output.response_ids) == len(output.response_mask) == len(origin)
-    assert output.response_mask == [int(value > 0) for value in origin]
+    assert output.response_mask == [int(value in (1, 2)) for value in origin]
     if output.response_logprobs is None:
         return
     assert len(output.response_logprobs) == len(output.response_ids)
-    for token, mask, logprob in zip(
-        output.response_ids, output.response_mask, output.response_logprobs, strict=True
+    for position, (token, logprob) in enumerate(
+        zip(output.response_ids, output.response_logprobs, strict=True)
     ):
-        if mask:
+        if origin[position] != 0:
             assert run.server.emitted[logprob] == token, "a token with the log-probability of another"
         else:
             assert logprob == 0.0

@@ -123,12 +123,12 @@ def test_a_broken_call_is_told_to_the_model_when_its_repair_is_exhausted():
 
 def test_a_broken_call_ends_the_trajectory_as_upstream_does_without_rollback_but_is_counted():
     broken = 'Hm.\n<tool_call>\n{"name": "run"\n</tool_call>' + IM_END
-    for saar in (
-        {},
-        {"enabled": True, "rollback_on": ["timeout"]},
-        {"enabled": True, "rollback_probability": 0.0},
+    for strategy, saar in (
+        ("none", {}),
+        ("saar", {"rollback_on": ["timeout"]}),
+        ("saar", {"rollback_probability": 0.0}),
     ):
-        run = run_script([broken, FINAL], saar)
+        run = run_script([broken, FINAL], saar, cleaner={"strategy": strategy})
         assert run.text == broken
         assert run.saar["failures"] == {"format_error": 1}
 

@@ -86,15 +86,15 @@ def test_with_rollback_off_the_output_is_upstreams(script, limits, how):
     saar, kwargs = [
         (None, {}),
         ({}, {}),
-        ({"enabled": True}, validation),
-        ({"enabled": True, "max_retries": 0}, {}),
+        ({}, {**validation, "cleaner": {"strategy": "saar"}}),
+        ({"max_retries": 0}, {"cleaner": {"strategy": "saar"}}),
     ][how]
     assert_like_upstream(script, saar, limits, **kwargs)
 
 
 @given(script=script_of(good_call, st.sampled_from(harmless)), limits=limits)
 def test_with_rollback_on_and_no_failure_the_output_is_upstreams(script, limits):
-    assert_like_upstream(script, {"enabled": True}, limits)
+    assert_like_upstream(script, {}, limits, cleaner={"strategy": "saar"})
 
 
 class Broken(ScriptedTool):

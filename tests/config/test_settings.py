@@ -7,9 +7,11 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from cleaner.config.settings import adopt_documented_keys, read_settings
+from cleaner.config.documented_keys import adopt_documented_keys
+from cleaner.config.settings import CleanerConfig, FailuresConfig, NegativesConfig, read_settings
 from cleaner.errors import ConfigError
 from cleaner.saar.config import SaarConfig
+from cleaner.saar.strategy import ResampleOnCorrect, RetryTrajectory
 
 TOOLS_ON = "actor_rollout_ref.rollout.multi_turn.enable=true"
 
@@ -25,24 +27,53 @@ def settings_of(*overrides: str) -> Any:
     return read_settings(config)
 
 
+def defaults_of(cls: type) -> dict[str, Any]:
+    made = cls()
+    return {
+        f.name: list(value) if isinstance(value := getattr(made, f.name), tuple) else value
+        for f in fields(cls)
+    }
+
+
 def test_the_yaml_group_lists_every_key_of_the_typed_configuration_with_its_default() -> None:
-    group = OmegaConf.to_container(composed().cleaner.saar)
-    typed = {f.name: f.default for f in fields(SaarConfig) if f.name != "seed"}
-    assert {key: tuple(value) if isinstance(value, list) else value for key, value in group.items()} == typed
+    group = OmegaConf.to_container(composed().cleaner)
+    assert set(group) == {f.name for f in fields(CleanerConfig)}
+    saar = defaults_of(SaarConfig)
+    del saar["seed"]
+    assert group["saar"] == saar
+    assert group["retry_trajectory"] == defaults_of(RetryTrajectory)
+    assert group["roc"] == defaults_of(ResampleOnCorrect)
+    assert group["negatives"] == defaults_of(NegativesConfig)
+    assert group["failures"] == defaults_of(FailuresConfig)
+    assert (group["strategy"], group["record"]) == ("none", False)
 
 
 def test_the_documented_keys_of_cleaner_reach_the_rollback() -> None:
     prefix = "+actor_rollout_ref.rollout.multi_turn."
-    saar = settings_of(
+    settings = settings_of(
         TOOLS_ON,
         f"{prefix}enable_tool_rollback=true",
         f"{prefix}max_tool_retries=5",
         f"{prefix}rollback_probability=0.7",
         f"{prefix}rollback_on_errors=[timeout,NameError]",
-    ).saar
-    assert saar == SaarConfig(
-        enabled=True, max_retries=5, rollback_probability=0.7, rollback_on=("timeout", "NameError")
+        f"{prefix}save_negative_samples=true",
+        f"{prefix}max_negative_samples_per_group=2",
+        "+algorithm.use_dpo_on_tool_calls=true",
+        "+algorithm.dpo_beta=0.2",
+        "+algorithm.dpo_max_adjustment_ratio=0.3",
     )
+    assert settings.strategy == "saar"
+    assert settings.saar == SaarConfig(
+        max_retries=5, rollback_probability=0.7, rollback_on=("timeout", "NameError")
+    )
+    assert settings.negatives == NegativesConfig(
+        save=True, max_per_group=2, dpo=True, dpo_beta=0.2, dpo_max_adjustment_ratio=0.3
+    )
+
+
+def test_the_documented_switch_turns_rollback_off_too() -> None:
+    off = "+actor_rollout_ref.rollout.multi_turn.enable_tool_rollback=false"
+    assert settings_of(TOOLS_ON, "cleaner.strategy=saar", off).strategy == "none"
 
 
 def test_verl_accepts_the_multi_turn_group_after_the_documented_keys_were_taken_out() -> None:
@@ -69,8 +100,15 @@ def test_verl_accepts_the_multi_turn_group_after_the_documented_keys_were_taken_
             "+actor_rollout_ref.rollout.multi_turn.enable_tool_rolback=true",
             "Did you mean 'enable_tool_rollback'",
         ),
-        ("+actor_rollout_ref.rollout.multi_turn.save_negative_samples=true", "does not have it yet"),
-        ("+algorithm.use_dpo_on_tool_calls=true", "does not have it yet"),
+        ("+actor_rollout_ref.rollout.multi_turn.enable_tool_rollback=1", "must be true or false"),
+        ("cleaner.strategy=sar", "Did you mean 'saar'"),
+        ("+cleaner.saar.enabled=true", "cleaner.strategy=saar"),
+        ("cleaner.negatives.dpo_beta=0", "dpo_beta=0 must be a number > 0"),
+        ("cleaner.negatives.dpo_max_adjustment_ratio=2", "dpo_max_adjustment_ratio=2"),
+        ("cleaner.negatives.max_per_group=-1", "max_per_group=-1"),
+        ("cleaner.failures.max_share=1.5", "max_share=1.5"),
+        ("cleaner.failures.strict=1", "strict=1 must be true or false"),
+        ("+cleaner.saar.similarity_by_tool.lookup=jsn", "Did you mean 'json'"),
     ],
 )
 def test_a_bad_key_or_value_is_refused_by_name(override: str, message: str) -> None:
@@ -83,14 +121,77 @@ def test_a_documented_key_that_switches_nothing_on_is_accepted(off: str) -> None
     settings_of(f"+actor_rollout_ref.rollout.multi_turn.{off}")
 
 
+SAAR = "cleaner.strategy=saar"
+CORRECTION = "algorithm.rollout_correction."
+NO_LOGPROBS = "actor_rollout_ref.rollout.calculate_log_probs=false"
+
+
+def credit(mode: str) -> str:
+    return f"cleaner.saar.graft_credit={mode}"
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ([TOOLS_ON, "algorithm.rollout_correction.rollout_is=token"], "rollout_is"),
-        ([TOOLS_ON, "algorithm.rollout_correction.bypass_mode=true"], "bypass_mode"),
-        ([], "multi_turn.enable=true"),
+        ([SAAR, f"{CORRECTION}rollout_is=token"], "rollout_is=token with cleaner.saar.graft_credit=train"),
+        ([SAAR, f"{CORRECTION}rollout_rs=token_k1"], "rollout_rs=token_k1 with .*train"),
+        ([SAAR, credit("gate"), f"{CORRECTION}rollout_is=token"], "rollout_is=token with .*gate"),
+        ([SAAR, f"{CORRECTION}bypass_mode=true"], "bypass_mode"),
+        ([SAAR, credit("importance"), f"{CORRECTION}rollout_is=sequence"], "whole sequence"),
+        ([SAAR, credit("importance"), f"{CORRECTION}rollout_rs=token_k1"], "needs .*rollout_is=token"),
+        ([SAAR, credit("importance"), f"{CORRECTION}rollout_is_batch_normalize=true"], "batch_normalize"),
+        ([SAAR, credit("importance"), NO_LOGPROBS], "calculate_log_probs=true"),
+        ([SAAR, credit("gate"), NO_LOGPROBS], "calculate_log_probs=true"),
+        (
+            [SAAR, credit("gate"), "actor_rollout_ref.rollout.name=trtllm"],
+            "log-probabilities of given tokens",
+        ),
+        (
+            [
+                SAAR,
+                credit("gate"),
+                "actor_rollout_ref.rollout.name=vllm",
+                "actor_rollout_ref.rollout.temperature=0.8",
+            ],
+            "temperature=0.8",
+        ),
+        ([SAAR, "cleaner.negatives.dpo=true", NO_LOGPROBS], "calculate_log_probs=true"),
+        ([SAAR, "cleaner.negatives.dpo=true", credit("mask")], "would not be trained"),
+        ([SAAR, "cleaner.negatives.dpo=true", "algorithm.adv_estimator=rloo"], "only grpo"),
+        (["cleaner.negatives.save=true"], "only cleaner.strategy=saar repairs"),
+        (["cleaner.strategy=roc", "cleaner.negatives.dpo=true"], "only cleaner.strategy=saar repairs"),
+        (
+            [SAAR, "actor_rollout_ref.rollout.agent.default_agent_loop=tool_agent"],
+            "that agent loop would ignore it",
+        ),
     ],
 )
 def test_combinations_that_would_train_something_else_are_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        settings_of("cleaner.saar.enabled=true", *overrides)
+        settings_of(TOOLS_ON, *overrides)
+
+
+@pytest.mark.parametrize("strategy", ["saar", "retry_trajectory", "roc"])
+def test_every_strategy_needs_tools(strategy: str) -> None:
+    with pytest.raises(ConfigError, match="multi_turn.enable=true"):
+        settings_of(f"cleaner.strategy={strategy}")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [credit("mask"), f"{CORRECTION}rollout_is=sequence"],
+        [credit("mask"), f"{CORRECTION}bypass_mode=true"],
+        [credit("importance")],
+        [credit("importance"), f"{CORRECTION}rollout_is=token", f"{CORRECTION}rollout_rs=token_k1"],
+        [credit("gate")],
+        [
+            credit("gate"),
+            "actor_rollout_ref.rollout.name=hf_server",
+            "actor_rollout_ref.rollout.temperature=0.8",
+        ],
+        ["cleaner.negatives.dpo=true"],
+    ],
+)
+def test_combinations_that_make_sense_are_accepted(overrides: list[str]) -> None:
+    settings_of(TOOLS_ON, SAAR, *overrides)

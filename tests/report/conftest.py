@@ -146,6 +146,6 @@ def quick_run(write_run: Callable[..., Path]) -> Path:
         '{"phase": "data", "seconds": 2.0}\n{"phase": "training", "seconds": 9.5}\n'
     )
     (folder / "config.yaml").write_text(
-        "cleaner:\n  seed: 7\n  saar: {enabled: true, gamma: 0.5, max_retries: 3}\n"
+        "cleaner:\n  seed: 7\n  strategy: saar\n  saar: {gamma: 0.5, max_retries: 3}\n"
     )
     return folder

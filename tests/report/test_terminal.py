@@ -152,7 +152,7 @@ def test_an_empty_run_is_shown_without_inventing_figures(write_run: Callable[...
 
 
 def test_a_baseline_says_that_rollback_is_off(quick_run: Path) -> None:
-    (quick_run / "config.yaml").write_text("cleaner: {saar: {enabled: false}}\n")
+    (quick_run / "config.yaml").write_text("cleaner: {strategy: none}\n")
     assert "baseline" in shown(quick_run)
 
 

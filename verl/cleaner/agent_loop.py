@@ -8,11 +8,13 @@ adds happens at three places:
   turn's tokens are replaced by one splice (`cleaner.saar.trajectory`), together with its message and results;
 - every tool call gets a structured outcome.
 
-With rollback off its output is upstream's, token for token, but for three keys in `extra_fields`: `saar` (counts of
-this trajectory), `token_origin` (one of `Origin` per response token) and, if recording, `trajectory`.
+What is done about a failing call is for the configured strategy to say (`cleaner.saar.strategy`). Where it does nothing
+the output is upstream's, token for token, but for keys in `extra_fields`: `saar` (counts of this trajectory),
+`token_origin` (one of `Origin` per response token) and, where they are asked for, `trajectory` (the record),
+`negatives` and `pairs` (see `cleaner.negatives`).
 
 An exhausted turn goes on as upstream's would: with its own error message. A call that does not parse, which upstream
-takes for the final answer, gets an error message too, if it was rolled back.
+takes for the final answer, gets an error message too, if it was rolled back or tolerated.
 """
 
 import asyncio
@@ -28,9 +30,12 @@ from verl.experimental.agent_loop.tool_parser import FunctionCall
 from verl.tools.schemas import ToolResponse
 from verl.utils.profiler import simple_timer
 
-from cleaner.lookahead import CallResult, LookAhead, RepairedTurn, Turn, offer_results
+from cleaner.lookahead import KeptBranch, LookAhead
+from cleaner.negatives import call_pairs, negative_outputs, negative_texts
 from cleaner.recorder import record_trajectory
 from cleaner.saar.outcome import FORMAT_ERROR, ToolOutcome
+from cleaner.saar.policy import Decision, Reaction
+from cleaner.sampled_turn import CallResult, RepairedTurn, Turn, offer_results
 from cleaner.tools.outcomes import OUTCOME_KEY, Observation, observed, outcome_of
 from cleaner.tools.schema_check import schema_problem
 from cleaner.trajectory_session import LoopSettings, TrajectorySession
@@ -50,21 +55,53 @@ class CleanerAgentLoop(ToolAgentLoop):
         self._settings = LoopSettings.from_config(self.config)
         self._turn_reader = TurnReader(self.tool_parser, self.tokenizer)
 
-    async def run(self, sampling_params: dict[str, Any], priority: int = 0, **kwargs: Any) -> AgentLoopOutput:
+    async def run(
+        self, sampling_params: dict[str, Any], priority: int = 0, **kwargs: Any
+    ) -> AgentLoopOutput | list[AgentLoopOutput]:
         """Make one trajectory.
 
         Args:
             sampling_params: of every request; a seed is added to a copy.
             kwargs: the row of the dataset and verl's identifiers; `cleaner_validate` says that this is validation.
+
+        Returns:
+            The trajectory; where failing calls are trained as negative samples, these and then the trajectory.
         """
-        session = TrajectorySession(self._settings, kwargs)
+        strategy = self._settings.strategy
+        tries: list[tuple[AgentLoopOutput, TrajectorySession]] = []
+        while True:
+            session = TrajectorySession(self._settings, kwargs, number=len(tries))
+            tries.append((await self._make(session, sampling_params, priority, kwargs), session))
+            counts = [each.statistics for _, each in tries]
+            if not strategy.samples_again(counts, validate=session.validate):
+                break
+        kept = strategy.kept(counts) if len(tries) > 1 else 0
+        output, session = tries[kept]
+        for number, other in enumerate(counts):
+            if number != kept:
+                session.statistics.absorb(other)
+        return self._complete(output, session)
+
+    async def _make(
+        self,
+        session: TrajectorySession,
+        sampling_params: dict[str, Any],
+        priority: int,
+        kwargs: dict[str, Any],
+    ) -> AgentLoopOutput:
         token = _session.set(session)
         try:
             output: AgentLoopOutput = await super().run(sampling_params, priority, **kwargs)
         finally:
             _session.reset(token)
-        origin = session.origin(len(output.response_ids))
         session.statistics.finish(len(output.response_mask))
+        return output
+
+    def _complete(
+        self, output: AgentLoopOutput, session: TrajectorySession
+    ) -> AgentLoopOutput | list[AgentLoopOutput]:
+        """Say in `extra_fields` what the trainer and the log want to know."""
+        origin = session.origin(len(output.response_ids))
         statistics = session.statistics.to_dict()
         output.extra_fields.update({"saar": statistics, "token_origin": origin})
         if self._settings.record:
@@ -77,7 +114,14 @@ class CleanerAgentLoop(ToolAgentLoop):
                 session.repairs,
             )
             output.extra_fields["trajectory"] = {**record, "saar": statistics}
-        return output
+        if session.validate:
+            return output
+        if self._settings.save_negatives:
+            output.extra_fields["negatives"] = negative_texts(self.tokenizer, output, session.repairs)
+        if not self._settings.train_negatives:
+            return output
+        output.extra_fields["pairs"] = call_pairs(output, origin, session.repairs)
+        return [*negative_outputs(output, session.repairs), output]
 
     async def _handle_pending_state(
         self, agent_data: AgentData, sampling_params: dict[str, Any]
@@ -117,7 +161,7 @@ class CleanerAgentLoop(ToolAgentLoop):
         session.turn_calls = [call for call in calls if call.problem is None][: self.max_parallel_calls]
         if not broken:
             return state
-        if not session.policy.triggers(broken, session.chance()):
+        if session.reaction(broken) == Reaction.GO_ON:
             for outcome in broken:
                 session.statistics.count_call(outcome, lookahead=False)
             return state
@@ -134,15 +178,20 @@ class CleanerAgentLoop(ToolAgentLoop):
         if session is None:
             return await ToolAgentLoop._handle_processing_tools_state(self, agent_data)
         if session.policy.active:
-            await self._run_and_repair(session, agent_data)
+            complete = await self._run_and_repair(session, agent_data)
+            if complete is not None:
+                return complete
         state = await super()._handle_processing_tools_state(agent_data)
         session.follow(agent_data)
         return state
 
-    async def _run_and_repair(self, session: TrajectorySession, agent_data: AgentData) -> None:
+    async def _run_and_repair(self, session: TrajectorySession, agent_data: AgentData) -> AgentState | None:
         """Run the turn's calls; if they fail, look ahead and put the repaired turn in place.
 
         Leaves results behind for upstream's handler to make tool messages of: the failing ones if nothing succeeded.
+
+        Returns:
+            The next state where the history is complete already, tools' messages included; None where it is not.
         """
         length = len(agent_data.response_ids)
         logprobs = session.trajectory.logprobs
@@ -154,13 +203,24 @@ class CleanerAgentLoop(ToolAgentLoop):
         )
         turn.results = await self.run_calls(turn.calls, agent_data, agent_data.metrics, lookahead=False)
         offer_results(agent_data, turn.calls, turn.results)
-        if not session.policy.triggers(turn.outcomes, session.chance()):
-            return
-        repair, repaired = await LookAhead(self, session, agent_data, turn).explore()
+        reaction = session.reaction(turn.outcomes)
+        if reaction != Reaction.ROLL_BACK:
+            session.statistics.tolerated += reaction == Reaction.TOLERATE
+            session.note_turn(failed=bool(session.policy.failing(turn.outcomes)))
+            return None
+        look_ahead = LookAhead(self, session, agent_data, turn)
+        repair, replacement = await look_ahead.explore()
         session.repairs.append(repair)
         session.statistics.count_repair(repair)
-        if repaired is not None:
-            self._put_in_place(session, agent_data, repair.start, repaired)
+        session.note_turn(failed=repair.decision == Decision.EXHAUSTED)
+        if isinstance(replacement, RepairedTurn):
+            self._put_in_place(session, agent_data, repair.start, replacement)
+        elif excluded := look_ahead.excluded():
+            session.exclude(repair.start, excluded)
+            session.write_back(agent_data)
+        if isinstance(replacement, KeptBranch):
+            return self._adopt(session, agent_data, replacement)
+        return None
 
     def _put_in_place(
         self, session: TrajectorySession, agent_data: AgentData, start: int, repaired: RepairedTurn
@@ -179,6 +239,24 @@ class CleanerAgentLoop(ToolAgentLoop):
             # Routing is known up to the frozen prefix; the next request reports the rest anew.
             prefix = len(agent_data.prompt_ids) - len(agent_data.response_mask) + start
             agent_data.routed_experts = agent_data.routed_experts[:prefix]
+
+    def _adopt(self, session: TrajectorySession, agent_data: AgentData, kept: KeptBranch) -> AgentState:
+        """Make a branch the history: every token of it was sampled where it stands."""
+        branch = kept.branch
+        for name in (
+            "messages", "image_data", "prompt_ids", "response_ids", "response_mask", "response_logprobs",
+            "turn_scores", "tool_rewards", "tool_calls", "user_turns", "assistant_turns",
+        ):  # fmt: skip
+            setattr(agent_data, name, getattr(branch, name))
+        agent_data.extra_fields.update(branch.extra_fields)
+        if kept.answer is not None:
+            if (max_global_steps := kept.answer.extra_fields.get("max_global_steps")) is not None:
+                agent_data.extra_fields["max_global_steps"] = max_global_steps
+            if kept.answer.routed_experts is not None:
+                agent_data.routed_experts = kept.answer.routed_experts
+        session.turn += len(kept.attempts)
+        session.follow(agent_data)
+        return AgentState.TERMINATED if kept.full else AgentState.GENERATING
 
     async def run_calls(
         self, calls: Sequence[TurnCall], agent_data: AgentData, metrics: dict[str, Any], *, lookahead: bool

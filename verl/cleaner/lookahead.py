@@ -1,105 +1,43 @@
-"""The look-ahead after a failing turn: a branch of the history in which the model corrects itself.
+"""The look-ahead after a failing turn: what the model tries, and what becomes of the history."""
 
-The branch starts from copies: it changes neither messages, tokens, counters nor images of the main history. Its context
-is what an unedited history would be, the failing turn and the tools' messages included, merged by verl's Continuous
-Token builder like any other. It uses the trajectory's `request_id`, so the same server's prefix cache serves it.
-
-A tool's effects on the outside world are not undone: a tool with lasting effects sees every attempt.
-"""
-
-import copy
+import asyncio
+import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-from verl.experimental.agent_loop.tool_agent_loop import AgentData, AgentState, ToolAgentLoop
-from verl.tools.schemas import ToolResponse
+from verl.experimental.agent_loop.tool_agent_loop import AgentData
 from verl.utils.profiler import simple_timer
-from verl.workers.rollout.replica import TokenOutput
 
-from cleaner.saar.graft import Graft, TurnTokens, counterparts, grafts
-from cleaner.saar.outcome import INFRASTRUCTURE, ToolOutcome
+from cleaner.branch import Attempt, BranchSampler, LoopParts, fork
+from cleaner.fitting import Fitting
+from cleaner.saar.outcome import INFRASTRUCTURE
 from cleaner.saar.policy import Decision, Ending
-from cleaner.saar.repair import AttemptRecord, Repair, SampledTurn
-from cleaner.saar.similarity import Similarity, similarity
-from cleaner.tools.outcomes import OUTCOME_KEY
+from cleaner.saar.repair import AttemptRecord, Repair
+from cleaner.saar.similarity import Similarity
+from cleaner.saar.trajectory import Origin
+from cleaner.sampled_turn import RepairedTurn, Turn
 from cleaner.trajectory_session import TrajectorySession
-from cleaner.turn_calls import TurnCall
 
-CallResult = tuple[ToolResponse, float, dict[str, Any]]
-# Texts up to this size together are compared on the event loop; comparing takes less than a millisecond.
-_INLINE_CHARS = 2_000
-
-
-def offer_results(agent_data: AgentData, calls: Sequence[TurnCall], results: Sequence[CallResult]) -> None:
-    """Make `_call_tool` return these results instead of running the calls again."""
-    agent_data.cleaner_results = {id(call.call): result for call, result in zip(calls, results, strict=True)}
-
-
-class LoopParts(Protocol):
-    """What the look-ahead uses of the agent loop."""
-
-    max_parallel_calls: int
-    response_length: int
-    tool_parser: Any
-    server_manager: Any
-    loop: Any
-
-    async def run_calls(
-        self, calls: Sequence[TurnCall], agent_data: AgentData, metrics: dict[str, Any], *, lookahead: bool
-    ) -> list[CallResult]: ...
-
-    async def read_turn(self, ids: list[int], agent_data: AgentData) -> tuple[str, list[TurnCall]]: ...
-
-    async def ct_merge_assistant_token(self, *args: Any, **kwargs: Any) -> Any: ...
-
-    def _build_assistant_message(self, content: str, agent_data: AgentData) -> dict[str, Any]: ...
+T = TypeVar("T")
 
 
 @dataclass
-class Turn:
-    """An assistant turn with the calls that count (the first `max_parallel_calls`) and what became of them."""
+class KeptBranch:
+    """A look-ahead that becomes the history, as it was sampled.
 
-    ids: list[int]
-    logprobs: list[float] | None
-    content: str
-    calls: list[TurnCall]
-    results: list[CallResult] = field(default_factory=list)
+    Attributes:
+        branch: the history, tools' messages of its last turn included, unless `full`.
+        full: whether these messages would fill the response length: the trajectory ends here.
+        answer: of the server to the last request behind it, None if that was the failing turn's own.
+        attempts: indices of the attempts that it holds.
+    """
 
-    @property
-    def outcomes(self) -> list[ToolOutcome]:
-        return [result[2][OUTCOME_KEY] for result in self.results]
-
-    @property
-    def tokens(self) -> TurnTokens:
-        return TurnTokens(self.ids, self.logprobs, [call.span for call in self.calls])
-
-    def sampled(self, relevant: Sequence[int]) -> SampledTurn:
-        """The record of this turn; `relevant` are the calls that failed, or all."""
-        codes = [code for index in relevant if (code := self.calls[index].code) is not None]
-        outcomes = self.outcomes
-        failed = [outcome for outcome in outcomes if not outcome.ok]
-        span = self.tokens.first_span
-        return SampledTurn(
-            ids=tuple(self.ids),
-            logprobs=None if self.logprobs is None else tuple(self.logprobs),
-            call_start=None if span is None else span.start,
-            code="\n".join(codes) if codes else None,
-            outcome=failed[0] if failed else outcomes[-1] if outcomes else None,
-        )
-
-
-@dataclass
-class RepairedTurn:
-    """The turn that replaces the failing one: tokens as a graft, with its calls and their results."""
-
-    graft: Graft
-    content: str
-    calls: list[TurnCall]
-    results: list[CallResult]
-    extra_fields: dict[str, Any]
-    server_fields: dict[str, Any]
+    branch: AgentData
+    full: bool
+    answer: Any
+    attempts: tuple[int, ...]
 
 
 class LookAhead:
@@ -110,192 +48,262 @@ class LookAhead:
             raise RuntimeError("look-ahead outside of a turn")
         self._loop = loop
         self._session = session
+        self._policy = session.policy
+        self._config = session.policy.config
         self._main = main
         self._failed = failed
         self._before = session.checkpoint
-        self._config = session.settings.saar
-        self._failing = session.policy.failing(failed.outcomes)
+        self._failing = self._policy.failing(failed.outcomes)
         self._start = len(session.trajectory) - len(failed.ids)
-        self._attempts: list[Turn] = []
+        self._sampler = BranchSampler(loop)
+        self._fitting = Fitting(loop, self._policy, failed, self._failing, loop.response_length - self._start)
+        self._attempts: list[Attempt] = []
+        self._similarities: dict[int, Similarity] = {}
         self._used = 0
+        self._accepted: int | None = None
+        self._weight: float | None = None
         self._repaired: RepairedTurn | None = None
-        self._similarity: Similarity | None = None
-        self._removed = 0
-        self._server_fields: dict[str, Any] = {}
+        self._kept: KeptBranch | None = None
 
-    async def explore(self) -> tuple[Repair, RepairedTurn | None]:
+    async def explore(self) -> tuple[Repair, RepairedTurn | KeptBranch | None]:
         """Sample corrections until one succeeds, K failed, or there is no room left.
 
         Returns:
-            The record, and the turn to put in place of the failing one (None: exhausted).
+            The record, and what takes the failing turn's place: a repaired turn, or the look-ahead itself; None: the
+            failing turn stays.
         """
         begin = time.perf_counter()
-        ending = await self._search()
-        seconds = time.perf_counter() - begin
-        records = [AttemptRecord(turn.sampled(range(len(turn.calls)))) for turn in self._attempts]
-        accepted = None
-        if self._repaired is not None and self._similarity is not None:
-            accepted = len(records) - 1
-            records[accepted] = replace(records[accepted], similarity=self._similarity.value)
-        after = self._failed.ids if self._repaired is None else self._repaired.graft.ids
-        repair = Repair(
+        parallel = self._config.lookahead == "parallel"
+        ending = await (self._side_by_side() if parallel else self._one_by_one())
+        return self._record(ending, time.perf_counter() - begin), self._repaired or self._kept
+
+    # -- one after the other ------------------------------------------------------------------------------------------
+
+    async def _one_by_one(self) -> Ending | None:
+        keep_all = self._config.on_exhausted == "keep_all"
+        branch = fork(self._main)
+        if not await self._sampler.observe(branch, self._failed):
+            return Ending.ROOM
+        if keep_all:
+            self._kept = KeptBranch(branch, False, None, ())
+        for number in range(self._config.max_retries):
+            room = self._room(branch, self._used)
+            if room <= 0:
+                return Ending.ROOM
+            if keep_all and not self._turn_allowed(branch, branch.assistant_turns + 1):
+                return Ending.TURNS
+            params = self._session.request_params(self._session.sampling_params, max_tokens=room)
+            attempt = await self._timed("generate_sequences", self._sampler.sample(fork(branch), params))
+            self._note(attempt)
+            if not attempt.turn.calls:
+                # An answer without a call leaves no tool message to go on from: the next attempt starts where this
+                # one did, with another seed.
+                if self._greedy:
+                    return Ending.GREEDY
+                continue
+            await self._timed("tool_calls", self._run(attempt))
+            if any(outcome.status == INFRASTRUCTURE for outcome in attempt.turn.outcomes):
+                return Ending.INFRASTRUCTURE
+            if self._policy.accepts(attempt.turn.outcomes) and await self._accept(number, attempt):
+                return await self._pass_gate(number, attempt)
+            if number + 1 == self._config.max_retries and not keep_all:
+                break
+            if self._config.lookahead_context == "latest":
+                attempt.branch = await self._sampler.extend(self._fork_before_turn(), attempt.turn)
+            # The next attempt sees it; the branch with it may become the history.
+            branch = attempt.branch
+            full = not await self._sampler.observe(branch, attempt.turn)
+            if self._kept is not None:
+                self._kept = KeptBranch(branch, full, attempt.answer, (*self._kept.attempts, number))
+            if full:
+                return Ending.ROOM
+        return Ending.ATTEMPTS
+
+    async def _accept(self, number: int, attempt: Attempt) -> bool:
+        ratio = await self._fitting.compare(attempt.turn)
+        if ratio is None:
+            return False
+        repaired = await self._fitting.fit(attempt, ratio)
+        if repaired is None:
+            return False
+        self._similarities[number] = ratio
+        self._repaired, self._accepted, self._kept = repaired, number, None
+        return True
+
+    # -- side by side -------------------------------------------------------------------------------------------------
+
+    async def _side_by_side(self) -> Ending | None:
+        branch = fork(self._main)
+        if not await self._sampler.observe(branch, self._failed):
+            return Ending.ROOM
+        count = 1 if self._greedy else self._config.max_retries
+        if self._config.max_lookahead_tokens is not None:
+            count = min(count, self._config.max_lookahead_tokens)
+        room = self._room(branch, 0, among=count)
+        if room <= 0:
+            return Ending.ROOM
+        params = [
+            self._session.request_params(self._session.sampling_params, max_tokens=room) for _ in range(count)
+        ]
+        sampling = [self._sampler.sample(fork(branch), each) for each in params]
+        for attempt in await self._timed("generate_sequences", _all(sampling)):
+            self._note(attempt)
+        called = [attempt for attempt in self._attempts if attempt.turn.calls]
+        if not called:
+            return Ending.GREEDY if self._greedy else Ending.ATTEMPTS
+        await self._timed("tool_calls", _all([self._run(attempt) for attempt in called]))
+        for number, attempt in enumerate(self._attempts):
+            if self._policy.accepts(attempt.turn.outcomes):
+                ratio = await self._fitting.compare(attempt.turn, exactly=True)
+                if ratio is not None:
+                    self._similarities[number] = ratio
+        best_first = sorted(
+            self._similarities, key=lambda number: (-self._similarities[number].value, number)
+        )
+        for number in best_first:
+            attempt = self._attempts[number]
+            repaired = await self._fitting.fit(attempt, self._similarities[number])
+            if repaired is not None:
+                self._repaired, self._accepted = repaired, number
+                return await self._pass_gate(number, attempt)
+        faults = (outcome.status == INFRASTRUCTURE for attempt in called for outcome in attempt.turn.outcomes)
+        return Ending.INFRASTRUCTURE if any(faults) else Ending.ATTEMPTS
+
+    # -- the gate -----------------------------------------------------------------------------------------------------
+
+    async def _pass_gate(self, number: int, attempt: Attempt) -> Ending | None:
+        """Where the graft is too unlikely in the clean context, keep the look-ahead instead."""
+        if not self._policy.gated or self._repaired is None:
+            return None
+        self._weight = await self._graft_weight(self._repaired)
+        if self._policy.lets_through(self._weight):
+            return None
+        self._repaired = None
+        if not self._turn_allowed(attempt.branch, attempt.branch.assistant_turns):
+            self._accepted = None
+            return Ending.TURNS
+        earlier = [] if self._config.lookahead == "parallel" else range(number)
+        held = [i for i in earlier if self._attempts[i].turn.calls]
+        full = not await self._sampler.observe(attempt.branch, attempt.turn)
+        self._kept = KeptBranch(attempt.branch, full, attempt.answer, (*held, number))
+        return None
+
+    async def _graft_weight(self, repaired: RepairedTurn) -> float:
+        """Geometric mean over the grafted tokens of w = p(token | clean context) / p(token | its sampling context).
+
+        verl's servers score given tokens by `prompt_logprobs`: entry i is of token i + 1.
+        """
+        context, ids = self._before.prompt_ids, repaired.graft.ids
+        params = {**self._session.sampling_params, "max_tokens": 1, "prompt_logprobs": 0}
+        with simple_timer("generate_sequences", self._main.metrics):
+            answer = await self._sampler.request(fork(self._main), context + ids, params)
+        scores = answer.extra_fields.get("prompt_logprobs")
+        if scores is None or any(piece.logprobs is None for piece in repaired.graft.pieces):
+            raise ValueError(
+                "cleaner.saar.graft_credit=gate: the rollout server gives no log-probabilities of given tokens "
+                "(prompt_logprobs). Use the hf_server, vLLM or SGLang, with rollout.calculate_log_probs=true."
+            )
+        ratios = []
+        position = len(context)
+        for piece in repaired.graft.pieces:
+            if piece.origin == Origin.GRAFTED and piece.logprobs is not None:
+                clean = (float(scores[position + i - 1][0]) for i in range(len(piece.ids)))
+                ratios += [new - old for new, old in zip(clean, piece.logprobs, strict=True)]
+            position += len(piece.ids)
+        return math.exp(sum(ratios) / len(ratios)) if ratios else 1.0
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _greedy(self) -> bool:
+        return bool(self._session.sampling_params.get("temperature") == 0)
+
+    async def _timed(self, name: str, work: Awaitable[T]) -> T:
+        with simple_timer(name, self._main.metrics):
+            return await work
+
+    def _note(self, attempt: Attempt) -> None:
+        self._attempts.append(attempt)
+        self._used += len(attempt.turn.ids)
+
+    async def _run(self, attempt: Attempt) -> None:
+        attempt.turn.results = await self._loop.run_calls(
+            attempt.turn.calls, attempt.branch, {}, lookahead=True
+        )
+
+    def _room(self, branch: AgentData, used: int, among: int = 1) -> int:
+        """Tokens that the next attempt may take, or each of `among` attempts."""
+        room = self._loop.response_length - len(branch.response_mask)
+        limit = self._config.max_lookahead_tokens
+        return room if limit is None else min(room, (limit - used) // among)
+
+    def _turn_allowed(self, branch: AgentData, number: int) -> bool:
+        """Whether a turn with calls, the trajectory's `number`-th, may stand in the history by the limits on turns.
+
+        Upstream's rule: the last allowed turn ends the trajectory, its calls are not run.
+        """
+        assistant, user = self._loop.max_assistant_turns, self._loop.max_user_turns
+        return not ((assistant and number >= assistant) or (user and branch.user_turns >= user))
+
+    def _fork_before_turn(self) -> AgentData:
+        branch = fork(self._main)
+        branch.prompt_ids, branch.response_mask = self._before.prompt_ids, self._before.response_mask
+        branch.response_logprobs = self._before.response_logprobs
+        del branch.messages[self._before.messages :]
+        return branch
+
+    # -- the record ---------------------------------------------------------------------------------------------------
+
+    def _record(self, ending: Ending | None, seconds: float) -> Repair:
+        turns = [attempt.turn for attempt in self._attempts]
+        records = [AttemptRecord(turn.sampled(range(len(turn.calls)))) for turn in turns]
+        for number, ratio in self._similarities.items():
+            records[number] = replace(records[number], similarity=ratio.value)
+        accepted = None if self._accepted is None else self._similarities[self._accepted]
+        graft = None if self._repaired is None else self._repaired.graft
+        after = self._failed.ids if graft is None else graft.ids
+        in_history = len(after) + sum(len(turns[i].ids) for i in (self._kept.attempts if self._kept else ()))
+        decision = Decision.EXHAUSTED if ending is not None else Decision.KEPT
+        return Repair(
             turn=self._session.turn,
             start=self._start,
-            decision=Decision.EXHAUSTED if self._repaired is None else self._repaired.graft.depth,
-            similarity=None if self._similarity is None else self._similarity.value,
-            similarity_exact=self._similarity is None or self._similarity.exact,
-            accepted=accepted,
+            decision=decision if graft is None else graft.depth,
+            similarity=None if accepted is None else accepted.value,
+            similarity_exact=accepted is None or accepted.exact,
+            weight=self._weight,
+            accepted=self._accepted,
             ending=ending,
             failed=self._failed.sampled(self._failing),
             attempts=tuple(records),
             after=tuple(after),
-            discarded_tokens=len(self._failed.ids) + self._used - len(after),
-            removed_tokens=self._removed,
+            graft_call_start=None if graft is None else graft.call_start,
+            discarded_tokens=len(self._failed.ids) + self._used - in_history,
+            excluded_tokens=sum(stop - start for start, stop in self.excluded()),
+            removed_tokens=self._removed_tokens(len(after)),
             lookahead_tokens=self._used,
             seconds=seconds,
         )
-        return repair, self._repaired
 
-    async def _search(self) -> Ending | None:
-        branch = _fork(self._main)
-        if not await self._observe(branch, self._failed):
-            return Ending.ROOM
-        for number in range(self._config.max_retries):
-            room = self._room(branch)
-            if room <= 0:
-                return Ending.ROOM
-            attempt, extended = await self._sample(branch, room)
-            self._attempts.append(attempt)
-            if not attempt.calls:
-                # An answer without a call leaves no tool message to go on from: the next attempt starts where this
-                # one did, with another seed.
-                if self._session.sampling_params.get("temperature") == 0:
-                    return Ending.GREEDY
-                continue
-            attempt.results = await self._loop.run_calls(
-                attempt.calls, extended, self._main.metrics, lookahead=True
-            )
-            if any(outcome.status == INFRASTRUCTURE for outcome in attempt.outcomes):
-                return Ending.INFRASTRUCTURE
-            if self._session.policy.accepts(attempt.outcomes) and await self._fit(attempt, extended):
-                return None
-            if number + 1 < self._config.max_retries:
-                if self._config.lookahead_context == "latest":
-                    extended = await self._extend(self._fork_before_turn(), attempt)
-                branch = extended
-                if not await self._observe(branch, attempt):
-                    return Ending.ROOM
-        return Ending.ATTEMPTS
+    def excluded(self) -> list[tuple[int, int]]:
+        """Token ranges of the failing turn that stay in the history but are not trained (`on_exhausted: mask`)."""
+        if self._config.on_exhausted != "mask" or self._accepted is not None:
+            return []
+        spans = [self._failed.calls[index].span for index in self._failing]
+        if any(span is None for span in spans):
+            return [(0, len(self._failed.ids))]
+        return sorted({(span.start, span.stop) for span in spans if span is not None})
 
-    def _room(self, branch: AgentData) -> int:
-        """Tokens that the next attempt may take."""
-        room = self._loop.response_length - len(branch.response_mask)
-        limit = self._config.max_lookahead_tokens
-        return room if limit is None else min(room, limit - self._used)
-
-    async def _observe(self, branch: AgentData, turn: Turn) -> bool:
-        """Append the tools' messages; False if they fill the response length."""
-        branch.tool_calls = [call.call for call in turn.calls]
-        offer_results(branch, turn.calls, turn.results)
-        state = await ToolAgentLoop._handle_processing_tools_state(self._loop, branch)
-        return bool(state != AgentState.TERMINATED)
-
-    async def _sample(self, branch: AgentData, room: int) -> tuple[Turn, AgentData]:
-        """One attempt, and the branch with it appended."""
-        params = self._session.request_params(self._session.sampling_params, max_tokens=room)
-        if self._loop.tool_parser.stop_token_ids:
-            known = params.get("stop_token_ids") or []
-            params["stop_token_ids"] = list({*known, *self._loop.tool_parser.stop_token_ids})
-        with simple_timer("generate_sequences", self._main.metrics):
-            output: TokenOutput = await self._loop.server_manager.generate(
-                request_id=branch.request_id,
-                prompt_ids=branch.prompt_ids,
-                sampling_params=params,
-                image_data=branch.image_data,
-                video_data=branch.video_data,
-                mm_processor_output=branch.mm_processor_output,
-                audio_data=branch.audio_data,
-                mm_processor_kwargs=branch.mm_processor_kwargs,
-            )
-        self._server_fields = output.extra_fields
-        ids = list(output.token_ids[:room])
-        self._used += len(ids)
-        content, calls = await self._loop.read_turn(ids, branch)
-        logprobs = list(output.log_probs[: len(ids)]) if output.log_probs else None
-        attempt = Turn(ids, logprobs, content, calls)
-        return attempt, await self._extend(branch, attempt)
-
-    async def _extend(self, base: AgentData, attempt: Turn) -> AgentData:
-        branch = _fork(base)
-        merged, mask, _ = await self._loop.ct_merge_assistant_token(
-            base.prompt_ids, attempt.ids, base.response_mask, None
-        )
-        branch.prompt_ids, branch.response_mask = merged.token_ids, mask
-        branch.response_ids = attempt.ids
-        branch.tool_calls = [call.call for call in attempt.calls]
-        branch.messages.append(self._loop._build_assistant_message(attempt.content, branch))
-        return branch
-
-    def _fork_before_turn(self) -> AgentData:
-        branch = _fork(self._main)
-        branch.prompt_ids, branch.response_mask = self._before.prompt_ids, self._before.response_mask
-        del branch.messages[self._before.messages :]
-        return branch
-
-    async def _fit(self, attempt: Turn, branch: AgentData) -> bool:
-        """Find the repair that a successful attempt makes; False if it does not cover the failing calls."""
-        sources = counterparts(len(self._failed.calls), self._failing, len(attempt.calls))
-        if sources is None:
-            return False
-        failed_text = "\n".join(self._failed.calls[index].comparable for index in self._failing)
-        accepted_text = "\n".join(
-            attempt.calls[index].comparable for origin, index in sources if origin == "attempt"
-        )
-        ratio = await self._compare(failed_text, accepted_text)
-        wanted = self._session.policy.depth(ratio.value)
-        for graft in grafts(self._failed.tokens, self._failing, attempt.tokens, wanted):
-            origins = {"turn": self._failed, "attempt": attempt}
-            calls = [origins[origin].calls[index] for origin, index in graft.sources]
-            content = await self._content_if_sound(graft, calls, attempt, branch)
-            if content is None or self._start + len(graft.ids) >= self._loop.response_length:
-                continue
-            results = [origins[origin].results[index] for origin, index in graft.sources]
-            self._repaired = RepairedTurn(
-                graft, content, calls, results, branch.extra_fields, self._server_fields
-            )
-            self._similarity = ratio
-            self._removed = len(branch.response_mask) - self._start - len(graft.ids)
-            return True
-        return False
-
-    async def _compare(self, failed: str, accepted: str) -> Similarity:
-        gamma = self._config.gamma
-        if len(failed) + len(accepted) <= _INLINE_CHARS:
-            return similarity(failed, accepted, gamma)
-        return await self._loop.loop.run_in_executor(None, similarity, failed, accepted, gamma)
-
-    async def _content_if_sound(
-        self, graft: Graft, calls: Sequence[TurnCall], attempt: Turn, branch: AgentData
-    ) -> str | None:
-        """The repaired turn's text beside its calls; None if the turn does not parse to exactly these calls."""
-        if graft.ids == attempt.ids:
-            return attempt.content
-        content, parsed = await self._loop.read_turn(graft.ids, branch)
-        same = [(c.call.name, c.call.arguments, c.problem) for c in parsed] == [
-            (c.call.name, c.call.arguments, c.problem) for c in calls
-        ]
-        return content if same else None
+    def _removed_tokens(self, after: int) -> int:
+        """How much longer the history would be with the failing turn and the look-ahead left in it."""
+        if self._accepted is None or self._repaired is None:
+            return 0
+        return len(self._attempts[self._accepted].branch.response_mask) - self._start - after
 
 
-def _fork(agent_data: AgentData) -> AgentData:
-    """A copy whose changes the original does not see. Log-probabilities of the context are not needed in a branch."""
-    branch = copy.copy(agent_data)
-    branch.messages = list(agent_data.messages)
-    branch.response_logprobs = []
-    branch.turn_scores = list(agent_data.turn_scores)
-    branch.tool_rewards = list(agent_data.tool_rewards)
-    branch.extra_fields = dict(agent_data.extra_fields)
-    branch.metrics = {}
-    if isinstance(agent_data.image_data, list):
-        branch.image_data = list(agent_data.image_data)
-    return branch
+async def _all(work: Sequence[Awaitable[T]]) -> list[T]:
+    """All results in order; where something fails, the first error, after everything has ended."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]

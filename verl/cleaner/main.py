@@ -29,7 +29,8 @@ def prepare(config: DictConfig) -> None:
     from verl.utils.config import validate_config
     from verl.utils.device import auto_set_device
 
-    from cleaner.config.settings import adopt_documented_keys, read_settings
+    from cleaner.config.documented_keys import adopt_documented_keys
+    from cleaner.config.settings import read_settings
     from cleaner.preflight import check_training_inputs
 
     adopt_documented_keys(config)
@@ -63,6 +64,8 @@ def train(config: DictConfig) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, output_dir / "config.yaml", resolve=True)
     os.environ["VERL_FILE_LOGGER_PATH"] = str(output_dir / METRICS_FILE)
+    # Where verl's tensorboard logger would write otherwise: beside the run directory.
+    os.environ.setdefault("TENSORBOARD_DIR", str(output_dir / "tensorboard"))
     set_aside_metrics(output_dir)
     try:
         run_ppo(config, task_runner_class=CleanerTaskRunner)

@@ -52,6 +52,7 @@ def record_repair(tokenizer: Any, repair: Repair) -> dict[str, Any]:
         "ending": None if repair.ending is None else str(repair.ending),
         "similarity": repair.similarity,
         "similarity_exact": repair.similarity_exact,
+        "weight": repair.weight,
         "accepted": repair.accepted,
         "failed": _turn(tokenizer, repair.failed),
         "attempts": [
@@ -60,6 +61,7 @@ def record_repair(tokenizer: Any, repair: Repair) -> dict[str, Any]:
         ],
         "after": _text(tokenizer, repair.after),
         "discarded_tokens": repair.discarded_tokens,
+        "excluded_tokens": repair.excluded_tokens,
         "removed_tokens": repair.removed_tokens,
         "lookahead_tokens": repair.lookahead_tokens,
         "seconds": repair.seconds,

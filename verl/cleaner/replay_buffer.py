@@ -1,8 +1,8 @@
 """Batches in one order, however the trajectories happened to finish.
 
 verl's replay buffer hands trajectories out in the order in which they arrived, so gradients are summed in another
-order in every run. `OrderedReplayBuffer` wraps it and sorts each batch by (dataset row, sample, output); everything
-else is the wrapped buffer's.
+order in every run. `OrderedReplayBuffer` wraps it, sorts each batch by (dataset row, sample, output), and lets a screen
+take rows out; everything else is the wrapped buffer's.
 """
 
 from collections.abc import Callable
@@ -19,23 +19,29 @@ class OrderedReplayBuffer:
 
     Args:
         inner: the replay buffer that verl built from its configuration.
-        on_sample: called with each batch before the trainer sees it; validation batches are cleared by verl
-            before any of its own hooks runs, so this is the one place where their rows can still be read.
+        screen: called with each batch before the trainer sees it, the training step and the number of prompts that it
+            is of; returns what is left of it, and metrics. Validation batches are cleared by verl before any of its
+            own hooks runs, so this is the one place where their rows can still be read.
     """
 
-    def __init__(self, inner: Any, on_sample: Callable[[KVBatchMeta], None]) -> None:
+    def __init__(
+        self, inner: Any, screen: Callable[[KVBatchMeta, int, int], tuple[KVBatchMeta, dict[str, float]]]
+    ) -> None:
         self._inner = inner
-        self._on_sample = on_sample
+        self._screen = screen
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def sample(self, *args: Any, **kwargs: Any) -> tuple[KVBatchMeta, dict[str, Any]]:
-        """The wrapped buffer's next batch, sorted, and its metrics."""
-        batch, metrics = self._inner.sample(*args, **kwargs)
-        batch = in_dataset_order(batch)
-        self._on_sample(batch)
-        return batch, metrics
+    def sample(
+        self, global_steps: int, partition_id: str, batch_size: int
+    ) -> tuple[KVBatchMeta, dict[str, Any]]:
+        """The wrapped buffer's next batch, sorted and screened, and its metrics."""
+        batch, metrics = self._inner.sample(
+            global_steps=global_steps, partition_id=partition_id, batch_size=batch_size
+        )
+        batch, more = self._screen(in_dataset_order(batch), global_steps, batch_size)
+        return batch, {**metrics, **more}
 
 
 def in_dataset_order(batch: KVBatchMeta) -> KVBatchMeta:

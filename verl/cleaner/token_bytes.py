@@ -15,20 +15,20 @@ def token_bytes_of(tokenizer: Any) -> Callable[[int], bytes]:
     """
     known = _TABLES.get(id(tokenizer))
     if known is None:
-        known = _TABLES[id(tokenizer)] = (tokenizer, _memoised(_reader(tokenizer)))
+        known = _TABLES[id(tokenizer)] = (tokenizer, _Table(_reader(tokenizer)).__getitem__)
     return known[1]
 
 
-def _memoised(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
-    memo: dict[int, bytes] = {}
+class _Table(dict[int, bytes]):
+    """Bytes by token, filled as tokens are asked for. Looking up a known token runs no Python code."""
 
-    def lookup(token: int) -> bytes:
-        piece = memo.get(token)
-        if piece is None:
-            piece = memo[token] = read(token)
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, token: int) -> bytes:
+        piece = self[token] = self._read(token)
         return piece
-
-    return lookup
 
 
 def _reader(tokenizer: Any) -> Callable[[int], bytes]:

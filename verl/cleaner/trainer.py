@@ -1,11 +1,17 @@
 """verl's synchronous PPO trainer, and what training on purified trajectories adds to it.
 
-It adds: batches in a reproducible order, metrics of tool calls and rollbacks in training and in validation, a log of
-trajectories, and trajectories that met an infrastructure fault left out of the loss. On a machine without a GPU it
-puts the CPU worker classes in place. Everything else is upstream's.
+It adds: batches in a reproducible order, metrics of tool calls and rollbacks in training and in validation, logs of
+trajectories, of failed ones and of negative samples, credit of grafted tokens, and trajectories that met an
+infrastructure fault left out of the loss. On a machine without a GPU it puts the CPU worker classes in place.
+Everything else is upstream's.
 """
 
+import copy
+import math
 import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +19,7 @@ import numpy as np
 import ray
 import torch
 import transfer_queue as tq
+from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.experimental.agent_loop import AgentLoopManager
@@ -22,11 +29,16 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
 from verl.utils.device import get_device_name
 
+from cleaner.batch_screen import BatchScreen
+from cleaner.config.settings import read_settings
+from cleaner.failures import FailureMonitor, append_json_lines
+from cleaner.graft_table import GraftTable
 from cleaner.phase import PhaseMarker
 from cleaner.replay_buffer import OrderedReplayBuffer
+from cleaner.run_totals import RunTotals
 from cleaner.saar.statistics import aggregate
 from cleaner.trajectory_log import TrajectoryLog
-from cleaner.trajectory_rows import read_rows
+from cleaner.trajectory_rows import negative_keys, read_rows, without
 
 
 @register_trainer("cleaner_sync")
@@ -34,6 +46,9 @@ class CleanerTrainer(PPOTrainerSync):
     """`trainer.v1.trainer_mode=cleaner_sync`."""
 
     trainer_mode: str
+    config: DictConfig
+    # Whether the present batch holds negative samples.
+    _has_negatives = False
 
     def _build_replay_buffer(self) -> OrderedReplayBuffer:
         # Upstream branches on trainer_mode == "sync" in a dozen places; ours is a synchronous trainer too. This is
@@ -42,11 +57,26 @@ class CleanerTrainer(PPOTrainerSync):
         self.trainer_mode = "sync"
         inner = super()._build_replay_buffer()
         inner.poll_interval = float(settings.get("poll_interval", inner.poll_interval))
+        self._settings = read_settings(self.config)
+        self._strategy = self._settings.make_strategy()
         self._validation_rows: list[dict[str, Any]] = []
-        cleaner = self.config.cleaner
-        log_path = Path(cleaner.output_dir) / "trajectories.jsonl"
-        self._trajectory_log = TrajectoryLog(log_path) if cleaner.record else None
-        return OrderedReplayBuffer(inner, on_sample=self._observe_sample)
+        self._validation_failures: dict[str, float] = {}
+        self._totals = RunTotals()
+        self._output_dir = Path(self._settings.output_dir)
+        self._trajectory_log = (
+            TrajectoryLog(self._output_dir / "trajectories.jsonl") if self._settings.record else None
+        )
+        failures = self._settings.failures
+        rollout = self.config.actor_rollout_ref.rollout
+        self._screen = BatchScreen(
+            self._strategy,
+            FailureMonitor(self._output_dir / "failures.jsonl", failures.max_share, failures.strict),
+            trained=rollout.n,
+            validated=rollout.val_kwargs.n,
+            max_negatives=self._settings.negatives.max_per_group,
+            seed=self._settings.seed,
+        )
+        return OrderedReplayBuffer(inner, self._screen_batch)
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
@@ -58,12 +88,41 @@ class CleanerTrainer(PPOTrainerSync):
                 self.role_worker_mapping[role] = ray.remote(worker)
 
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:
-        """Train; the agent loops are told which batches are for validation."""
-        super().fit(PhaseMarker(agent_loop_manager))
+        """Train; the agent loops are told which batches are for validation, and how many trajectories to sample."""
+        trained = self.config.actor_rollout_ref.rollout.n
+        sampled = self._strategy.sampled_per_prompt(trained)
+        super().fit(PhaseMarker(agent_loop_manager, sampled if sampled != trained else None))
+
+    def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> KVBatchMeta:
+        """One training step; its counts are part of the checkpoint that may follow it."""
+        batch = super().step(metrics, timing_raw)
+        rows = read_rows(batch)
+        metrics.update(_row_metrics(rows, self._screen.unselected))
+        metrics.update(self._totals.add(metrics))
+        if self._trajectory_log is not None:
+            self._trajectory_log.append("train", self.global_steps, rows)
+        if self._settings.negatives.save:
+            self._save_negatives(rows)
+        return batch
+
+    def _save_negatives(self, rows: list[dict[str, Any]]) -> None:
+        """Append the step's pairs to `negatives.jsonl`, not more of a group than are allowed."""
+        limit = self._settings.negatives.max_per_group
+        seen: Counter[str] = Counter()
+        lines = []
+        for row in rows:
+            header = row["header"]
+            for pair in row["negatives"]:
+                seen[header["uid"]] += 1
+                if limit is None or seen[header["uid"]] <= limit:
+                    lines.append({"schema": 1, "step": self.global_steps, **header, **pair})
+        if lines:
+            append_json_lines(self._output_dir / "negatives.jsonl", lines)
 
     def _balance_batch(
         self, batch: KVBatchMeta, metrics: dict[str, Any], *args: Any, **kwargs: Any
     ) -> KVBatchMeta:
+        self._has_negatives = bool(negative_keys(batch))
         batch = super()._balance_batch(batch, metrics, *args, **kwargs)
         if self._is_one_padded_update():
             batch.reorder(sorted(range(len(batch)), key=lambda i: batch.tags[i]["seq_len"]))
@@ -82,26 +141,82 @@ class CleanerTrainer(PPOTrainerSync):
             and config.trainer.n_gpus_per_node * config.trainer.nnodes == 1
         )
 
-    def _observe_sample(self, batch: KVBatchMeta) -> None:
+    def _get_required_batch_multiple(self, dp_size: int) -> int:
+        if not self._has_negatives:
+            return int(super()._get_required_batch_multiple(dp_size))
+        # Negative samples are rows beyond prompts x n. As many updates as without them, each with an equal share of all
+        # rows: padded to upstream's multiple, nearly empty updates would follow the full ones.
+        config = self.config.actor_rollout_ref
+        micro = math.lcm(
+            config.actor.ppo_micro_batch_size_per_gpu or 1,
+            config.rollout.log_prob_micro_batch_size_per_gpu or 1,
+            config.ref.log_prob_micro_batch_size_per_gpu or 1,
+        )
+        return dp_size * self._updates_per_step() * micro
+
+    def _updates_per_step(self) -> int:
+        return max(
+            1, self.config.data.train_batch_size // self.config.actor_rollout_ref.actor.ppo_mini_batch_size
+        )
+
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        if not self._has_negatives:
+            return super()._update_actor(batch, metrics)
+        rows = len(batch) // self._updates_per_step()
+        with self._overridden(
+            {"actor_rollout_ref.actor.ppo_mini_batch_size": rows, "actor_rollout_ref.rollout.n": 1}
+        ):
+            return super()._update_actor(batch, metrics)
+
+    @contextmanager
+    def _overridden(self, values: dict[str, Any]) -> Iterator[None]:
+        """Let upstream's code see other values of some keys for a while."""
+        original = self.config
+        self.config = copy.deepcopy(original)
+        try:
+            for key, value in values.items():
+                OmegaConf.update(self.config, key, value)
+            yield
+        finally:
+            self.config = original
+
+    def _screen_batch(
+        self, batch: KVBatchMeta, step: int, prompts: int
+    ) -> tuple[KVBatchMeta, dict[str, float]]:
+        batch, metrics = self._screen.screen(batch, step, prompts)
         if batch.partition_id == "val":
             self._validation_rows.extend(read_rows(batch))
+            self._validation_failures = metrics
+        return batch, metrics
 
     def _validate(self) -> dict[str, float]:
         self._validation_rows = []
         metrics = super()._validate()
         rows, self._validation_rows = self._validation_rows, []
-        metrics.update({f"val/{name}": value for name, value in _row_metrics(rows).items()})
+        ours = {**_row_metrics(rows), **self._validation_failures}
+        metrics.update({f"val/{name}": value for name, value in ours.items()})
         if self._trajectory_log is not None:
             self._trajectory_log.append("val", self.global_steps, rows)
         return metrics
 
+    def _checkpoint_folder(self) -> Path:
+        return Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
+
+    def _load_checkpoint(self) -> None:
+        super()._load_checkpoint()
+        if self.global_steps > 0:
+            resumed = self.config.trainer.get("resume_from_path")
+            by_path = self.config.trainer.resume_mode == "resume_path" and resumed
+            self._totals.load(Path(resumed) if by_path else self._checkpoint_folder())
+
     def _save_checkpoint(self) -> None:
         try:
             super()._save_checkpoint()
+            self._totals.save(self._checkpoint_folder())
         except Exception as error:
             folder = Path(self.config.trainer.default_local_dir)
             # What was half written cannot be resumed from, and it is what fills the disk.
-            shutil.rmtree(folder / f"global_step_{self.global_steps}", ignore_errors=True)
+            shutil.rmtree(self._checkpoint_folder(), ignore_errors=True)
             tracker = folder / "latest_checkpointed_iteration.txt"
             last = (
                 f"step {tracker.read_text()} is the last whole one"
@@ -117,9 +232,27 @@ class CleanerTrainer(PPOTrainerSync):
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         faulty = [row["key"] for row in read_rows(batch) if (row["saar"] or {}).get("infrastructure")]
         if faulty:
-            _leave_out(batch, faulty)
+            sessions = {key.rsplit("_", 1)[0] for key in faulty}
+            _leave_out(batch, [key for key in batch.keys if key.rsplit("_", 1)[0] in sessions])
         metrics["rollout/left_out_for_infrastructure"] = len(faulty)
-        return super()._compute_advantage(batch, metrics)
+        grafts = GraftTable(batch)
+        cap, negatives = self._settings.saar.graft_weight_cap, self._settings.negatives
+        metrics.update(grafts.weight_metrics(cap))
+        correction: dict[str, Any] = {}
+        if self._strategy.graft_credit == "mask":
+            grafts.exclude_grafts()
+        elif self._strategy.graft_credit == "importance":
+            path = "algorithm.rollout_correction"
+            # Where the user asks for weights of all tokens, those of grafts are among them.
+            if OmegaConf.select(self.config, f"{path}.rollout_is") is None:
+                grafts.weigh_grafts_only()
+                correction = {f"{path}.rollout_is": "token", f"{path}.rollout_is_threshold": cap}
+        with self._overridden(correction) if correction else nullcontext():
+            batch = super()._compute_advantage(batch, metrics)
+        if negatives.dpo:
+            ratio = negatives.dpo_max_adjustment_ratio
+            metrics.update(grafts.prefer_accepted_calls(negatives.dpo_beta, ratio))
+        return batch
 
     def _compute_metrics(
         self,
@@ -129,21 +262,17 @@ class CleanerTrainer(PPOTrainerSync):
         global_steps: int,
         epoch: int,
     ) -> None:
-        super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
-        rows = read_rows(batch)
-        metrics.update(_row_metrics(rows))
-        expected = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
-        metrics["rollout/failed_trajectories"] = expected - len(
-            {row["key"].rsplit("_", 1)[0] for row in rows}
-        )
-        if self._trajectory_log is not None:
-            self._trajectory_log.append("train", global_steps, rows)
+        # Negative samples are no trajectories: lengths, rewards and turns are of trajectories.
+        trajectories = without(batch, negative_keys(batch))
+        super()._compute_metrics(trajectories, metrics, timing_raw, global_steps, epoch)
 
 
-def _row_metrics(rows: list[dict[str, Any]]) -> dict[str, float]:
+def _row_metrics(
+    rows: list[dict[str, Any]], unselected: list[dict[str, Any]] | None = None
+) -> dict[str, float]:
     """Accuracy, reward, and the statistics of tool calls and rollbacks over `rows`."""
     accuracies = [row["header"]["accuracy"] for row in rows if row["header"]["accuracy"] is not None]
-    metrics = aggregate([row["saar"] for row in rows if row["saar"] is not None])
+    metrics = aggregate([row["saar"] for row in rows if row["saar"] is not None], unselected or [])
     if accuracies:
         metrics["accuracy"] = float(np.mean(accuracies))
     if rows:

@@ -1,21 +1,25 @@
 """Reads back from verl's TransferQueue what the agent loop said of each trajectory."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 
+# Key of a negative sample's `extra_fields`: the number of its pair in the trajectory's `pairs` (`cleaner.negatives`).
+NEGATIVE_KEY = "negative_of"
 _FIELDS = ["uid", "index", "session_id", "data_source", "rm_scores", "extra_fields"]
 
 
 def read_rows(batch: KVBatchMeta) -> list[dict[str, Any]]:
-    """One dict per real trajectory of the batch (synthetic padding left out), in the batch's order.
+    """One dict per real trajectory of the batch, in the batch's order: padding and negative samples are left out.
 
     Returns:
         `key` of the TransferQueue, `header` (uid, index, session, data source, reward, accuracy), `saar`
-        (statistics or None), `token_origin` (or None) and `trajectory` (the record, None unless recorded).
+        (statistics or None), `trajectory` (the record, None unless recorded) and `negatives` (texts of its pairs, a
+        list).
     """
-    keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
+    keys = trajectory_keys(batch)
     if not keys:
         return []
     data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=_FIELDS)
@@ -41,9 +45,35 @@ def _row(key: str, reward: float, fields: dict[str, Any]) -> dict[str, Any]:
             "accuracy": None if accuracy is None else float(accuracy),
         },
         "saar": extra.get("saar"),
-        "token_origin": extra.get("token_origin"),
         "trajectory": extra.get("trajectory"),
+        "negatives": extra.get("negatives") or [],
     }
+
+
+def trajectory_keys(batch: KVBatchMeta) -> list[str]:
+    """Keys of the trajectories themselves: of the outputs of one session the last, padding left out."""
+    last: dict[str, tuple[int, str]] = {}
+    for key, tag in zip(batch.keys, batch.tags, strict=True):
+        if not tag.get("is_padding", False):
+            session, number = key.rsplit("_", 1)
+            last[session] = max(last.get(session, (-1, "")), (int(number), key))
+    return [key for _, key in last.values()]
+
+
+def negative_keys(batch: KVBatchMeta) -> list[str]:
+    """Keys of the negative samples, in the batch's order."""
+    kept = set(trajectory_keys(batch))
+    return [
+        key
+        for key, tag in zip(batch.keys, batch.tags, strict=True)
+        if key not in kept and not tag.get("is_padding", False)
+    ]
+
+
+def without(batch: KVBatchMeta, keys: Iterable[str]) -> KVBatchMeta:
+    """The batch without these keys, which stay in the TransferQueue."""
+    dropped = set(keys)
+    return batch.select_keys([key for key in batch.keys if key not in dropped]) if dropped else batch
 
 
 def column_values(column: Any) -> list[Any]:

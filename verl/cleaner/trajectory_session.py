@@ -7,12 +7,13 @@ from typing import Any
 from verl.experimental.agent_loop.tool_agent_loop import AgentData
 
 from cleaner.phase import VALIDATE_KEY
-from cleaner.saar.config import SaarConfig
-from cleaner.saar.policy import RollbackPolicy
+from cleaner.saar.outcome import ToolOutcome
+from cleaner.saar.policy import Reaction
 from cleaner.saar.repair import Repair
 from cleaner.saar.seeding import derive_seed, draw
 from cleaner.saar.statistics import TrajectoryStatistics
-from cleaner.saar.trajectory import Trajectory
+from cleaner.saar.strategy import Strategy, make_strategy
+from cleaner.saar.trajectory import Origin, Piece, Trajectory
 from cleaner.turn_calls import TurnCall
 
 # What servers call the seed of one request, where it is not "seed".
@@ -25,29 +26,38 @@ class LoopSettings:
     """The group `cleaner` of the run configuration as the agent loop needs it.
 
     Attributes:
-        saar: the rollback.
+        strategy: what is done about failing calls.
         seed: base of all seeds; None: requests carry no seed, as upstream's.
         record: keep the trajectory's text and repairs in `extra_fields`.
+        save_negatives: keep the repaired calls' text with their context, as negative samples.
+        train_negatives: give out failing calls that were repaired as samples of their own.
         seed_key: name of the seed among the sampling parameters.
     """
 
-    saar: SaarConfig
+    strategy: Strategy
     seed: int | None
     record: bool
+    save_negatives: bool
+    train_negatives: bool
     seed_key: str
 
     @classmethod
     def from_config(cls, config: Any) -> "LoopSettings":
-        """Read `config.cleaner`; without that group rollback is off and nothing is added to requests.
+        """Read `config.cleaner`; without that group nothing is done about failing calls, and requests stay as they are.
 
         Raises:
-            ConfigError: a bad key or value in `cleaner.saar`.
+            ConfigError: a bad key or value of a strategy.
         """
         group: Mapping[str, Any] = config.get("cleaner") or {}
-        saar = SaarConfig.from_mapping(group.get("saar"))
+        negatives: Mapping[str, Any] = group.get("negatives") or {}
         rollout_name = str(config.actor_rollout_ref.rollout.get("name"))
         return cls(
-            saar, group.get("seed"), bool(group.get("record", False)), _SEED_KEYS.get(rollout_name, "seed")
+            strategy=make_strategy(group),
+            seed=group.get("seed"),
+            record=bool(group.get("record", False)),
+            save_negatives=bool(negatives.get("save", False)),
+            train_negatives=bool(negatives.get("dpo", False)),
+            seed_key=_SEED_KEYS.get(rollout_name, "seed"),
         )
 
 
@@ -57,6 +67,7 @@ class Checkpoint:
 
     prompt_ids: list[int]
     response_mask: list[int]
+    response_logprobs: list[float]
     messages: int
     routed_experts: Any
 
@@ -65,21 +76,31 @@ class Checkpoint:
         return cls(
             agent_data.prompt_ids,
             agent_data.response_mask,
+            agent_data.response_logprobs,
             len(agent_data.messages),
             agent_data.routed_experts,
         )
 
 
 class TrajectorySession:
-    """State of one trajectory: identity, policy, aligned tokens, statistics, repairs."""
+    """State of one trajectory: identity, policy, aligned tokens, statistics, repairs.
 
-    def __init__(self, settings: LoopSettings, run_kwargs: Mapping[str, Any]) -> None:
+    Args:
+        number: which try of this trajectory it is, from 0; see `Strategy.samples_again`.
+    """
+
+    def __init__(self, settings: LoopSettings, run_kwargs: Mapping[str, Any], number: int = 0) -> None:
         self.settings = settings
         # The worker knows whether this is validation but tells only what is in the batch: see cleaner.phase.
         self.validate = bool(run_kwargs.get(VALIDATE_KEY, False))
         names = ("global_steps", "index", "session_id")
-        self._identity = (self.validate, *(_plain(run_kwargs.get(name)) for name in names))
-        self.policy = RollbackPolicy.for_trajectory(settings.saar, validate=self.validate)
+        self._identity: tuple[Any, ...] = (
+            self.validate,
+            *(_plain(run_kwargs.get(name)) for name in names),
+            # The first try has the seeds of a trajectory that is sampled once.
+            *((number,) if number else ()),
+        )
+        self.policy = settings.strategy.turn_policy(validate=self.validate)
         self.statistics = TrajectoryStatistics()
         self.trajectory = Trajectory()
         self.repairs: list[Repair] = []
@@ -87,6 +108,8 @@ class TrajectorySession:
         self.checkpoint: Checkpoint | None = None
         self.turn_calls: list[TurnCall] = []
         self.turn = -1
+        # Failing turns that stand in the history right before the present turn.
+        self._streak = 0
         self._requests = 0
 
     def begin_turn(self, agent_data: AgentData, sampling_params: dict[str, Any]) -> None:
@@ -112,10 +135,27 @@ class TrajectorySession:
             params["max_tokens"] = min([max_tokens, *limits])
         return params
 
-    def chance(self) -> float:
-        """This turn's draw in [0, 1) against `rollback_probability`; the same however often it is asked for."""
-        seed = self.settings.saar.seed if self.settings.seed is None else self.settings.seed
-        return draw("rollback", seed, *self._identity, self.turn)
+    def reaction(self, outcomes: Sequence[ToolOutcome]) -> Reaction:
+        """What to do about the present turn; the same however often it is asked for."""
+        if not self.policy.active or all(outcome.ok for outcome in outcomes):
+            return Reaction.GO_ON
+        seed = self.policy.config.seed if self.settings.seed is None else self.settings.seed
+        chance = draw("rollback", seed, *self._identity, self.turn)
+        return self.policy.reaction(outcomes, chance=chance, streak=self._streak)
+
+    def note_turn(self, failed: bool) -> None:
+        """Say whether the present turn, as it stands in the history, ends with a failure."""
+        self._streak = self._streak + 1 if failed else 0
+
+    def exclude(self, start: int, spans: Sequence[tuple[int, int]]) -> None:
+        """Keep model tokens out of training: the ranges `spans`, counted from token `start`, become `EXCLUDED`."""
+        for first, stop in spans:
+            first, stop = start + first, start + stop
+            logprobs = self.trajectory.logprobs
+            kept = None if logprobs is None else logprobs[first:stop]
+            self.trajectory.splice(
+                first, stop, [Piece(self.trajectory.ids[first:stop], Origin.EXCLUDED, kept)]
+            )
 
     def follow(self, agent_data: AgentData) -> None:
         """Bring the aligned tokens up to date with what verl's handlers appended to `agent_data`."""

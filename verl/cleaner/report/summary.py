@@ -217,7 +217,7 @@ def _settings(run: RunDirectory) -> dict[str, Any]:
     names.
     """
     wanted = {
-        "rollback": "cleaner.saar.enabled",
+        "strategy": "cleaner.strategy",
         "max_retries": "cleaner.saar.max_retries",
         "gamma": "cleaner.saar.gamma",
         "rollback_probability": "cleaner.saar.rollback_probability",

@@ -90,8 +90,8 @@ def summary_rows(summary: Summary) -> list[tuple[str, str | None]]:
     if steps:
         rows.append(("at steps", f"{steps[0].before_step} → {steps[0].after_step}"))
     rows.append(("Rollbacks in training", None))
-    if summary.settings.get("rollback") is False:
-        rows.append(("switched off (baseline)", ""))
+    if (strategy := summary.settings.get("strategy", "saar")) != "saar":
+        rows.append(("switched off (baseline)" if strategy == "none" else f"none (strategy {strategy})", ""))
     else:
         rows += [
             ("triggered", _count(rollbacks.triggered)),
@@ -157,8 +157,8 @@ def repair_view(chosen: Repair, gamma: float | None = None) -> RenderableType:
 def _title(run: RunDirectory, summary: Summary) -> str:
     settings = summary.settings
     details = [f"{summary.steps} steps"]
-    if "rollback" in settings:
-        details.append("rollback on" if settings["rollback"] else "rollback off")
+    if "strategy" in settings:
+        details.append(f"strategy {settings['strategy']}")
     details += [f"{name} {settings[name]}" for name in ("gamma", "seed") if name in settings]
     return visible(f"{run.path}: {', '.join(details)}")
 

@@ -13,6 +13,7 @@ from test_upstream import bad_call, good_call, limits, script_of
 from cleaner.saar.trajectory import Origin
 
 SAMPLED, GRAFTED, OBSERVED = int(Origin.SAMPLED), int(Origin.GRAFTED), int(Origin.OBSERVATION)
+EXCLUDED = int(Origin.EXCLUDED)
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,32 @@ class Account:
     decisions: list[str]
 
 
-def account(script: list[Said], retries: int, gamma: float, context: str, max_turns: int) -> Account:
-    answers = iter([*script, *[Said("", None)] * 20])
+@dataclass(frozen=True)
+class Modes:
+    """The settings that the account knows."""
+
+    retries: int
+    gamma: float
+    context: str = "cumulative"
+    lookahead: str = "sequential"
+    on_exhausted: str = "keep_first"
+    tolerance: int = 0
+
+    def saar(self) -> dict[str, Any]:
+        return {
+            "max_retries": self.retries,
+            "gamma": self.gamma,
+            "lookahead_context": self.context,
+            "lookahead": self.lookahead,
+            "on_exhausted": self.on_exhausted,
+            "tolerance": self.tolerance,
+        }
+
+
+def account(script: list[Said], modes: Modes, max_turns: int) -> Account:
+    answers = iter([*script, *[Said("", None)] * 40])
     result = Account([], [], [])
-    turns = 0
+    turns = streak = 0
 
     def ask(history: str) -> Said:
         result.requests.append(history)
@@ -70,36 +93,67 @@ def account(script: list[Said], retries: int, gamma: float, context: str, max_tu
     def history() -> str:
         return "".join(text for _, text in result.segments)
 
+    def ratio(failed: Said, attempt: Said) -> float:
+        return difflib.SequenceMatcher(None, failed.code, attempt.code, autojunk=False).ratio()
+
     while True:
         answer = ask(history())
         turns += 1
         if turns >= max_turns or answer.code is None:
             result.segments.append((SAMPLED, answer.text))
             return result
-        if answer.good:
+        if answer.good or not modes.retries:
             result.segments += [(SAMPLED, answer.text), (OBSERVED, answer.observed)]
+            streak = 0
+            continue
+        if streak < modes.tolerance:
+            result.segments += [(SAMPLED, answer.text), (OBSERVED, answer.observed)]
+            streak += 1
             continue
         before = history()
         branch = before + answer.text + answer.observed
         accepted = None
-        for _ in range(retries):
-            attempt = ask(branch)
-            if attempt.good:
-                accepted = attempt
-                break
-            if attempt.code is not None:
-                branch = (before if context == "latest" else branch) + attempt.text + attempt.observed
+        chain: list[Said] = []
+        if modes.lookahead == "parallel":
+            good = [attempt for attempt in [ask(branch) for _ in range(modes.retries)] if attempt.good]
+            accepted = max(good, key=lambda attempt: ratio(answer, attempt), default=None)
+        else:
+            for _ in range(modes.retries):
+                if modes.on_exhausted == "keep_all" and turns + len(chain) + 1 >= max_turns:
+                    break
+                attempt = ask(branch)
+                if attempt.good:
+                    accepted = attempt
+                    break
+                if attempt.code is not None:
+                    chain.append(attempt)
+                    start = before if modes.context == "latest" else branch
+                    branch = start + attempt.text + attempt.observed
         if accepted is None:
-            result.segments += [(SAMPLED, answer.text), (OBSERVED, answer.observed)]
-            result.decisions += ["exhausted"] if retries else []
+            if modes.on_exhausted == "mask":
+                call_text = call(answer.code)
+                result.segments += [
+                    (SAMPLED, answer.reasoning),
+                    (EXCLUDED, call_text),
+                    (SAMPLED, IM_END),
+                    (OBSERVED, answer.observed),
+                ]
+            else:
+                result.segments += [(SAMPLED, answer.text), (OBSERVED, answer.observed)]
+            for kept in chain if modes.on_exhausted == "keep_all" else []:
+                result.segments += [(SAMPLED, kept.text), (OBSERVED, kept.observed)]
+                turns += 1
+            result.decisions.append("exhausted")
+            streak += 1
             continue
-        ratio = difflib.SequenceMatcher(None, answer.code, accepted.code, autojunk=False).ratio()
-        if ratio >= gamma:
+        streak = 0
+        shallow = ratio(answer, accepted) >= modes.gamma
+        if shallow:
             result.segments += [(SAMPLED, answer.reasoning), (GRAFTED, accepted.call)]
         else:
             result.segments += [(GRAFTED, accepted.text)]
         result.segments.append((OBSERVED, accepted.observed))
-        result.decisions.append("shallow" if ratio >= gamma else "deep")
+        result.decisions.append("shallow" if shallow else "deep")
 
 
 def merged(segments: list[tuple[int, str]]) -> list[tuple[int, str]]:
@@ -112,21 +166,34 @@ def merged(segments: list[tuple[int, str]]) -> list[tuple[int, str]]:
     return found
 
 
-@given(
-    script=st.lists(said, min_size=1, max_size=8),
+modes = st.builds(
+    Modes,
     retries=st.integers(0, 3),
     gamma=st.sampled_from([0.0, 0.3, 0.5, 0.8, 1.0]),
     context=st.sampled_from(["cumulative", "latest"]),
+    lookahead=st.sampled_from(["sequential", "parallel"]),
+    on_exhausted=st.sampled_from(["keep_first", "keep_all", "mask"]),
+    tolerance=st.integers(0, 1),
+).filter(
+    lambda modes: (
+        modes.on_exhausted != "keep_all"
+        or (modes.lookahead == "sequential" and modes.context == "cumulative")
+    )
+)
+
+
+@given(
+    script=st.lists(said, min_size=1, max_size=8),
+    modes=modes,
     max_turns=st.integers(1, 6),
     options=st.fixed_dictionaries({"marker_tokens": st.booleans(), "logprobs": st.booleans()}),
 )
 def test_the_trajectory_is_prefix_kept_reasoning_accepted_call_real_observation(
-    script, retries, gamma, context, max_turns, options
+    script, modes, max_turns, options
 ):
-    expected = account(script, retries, gamma, context, max_turns)
+    expected = account(script, modes, max_turns)
     texts = [item.text for item in script] + [IM_END]
-    saar = {"max_retries": retries, "gamma": gamma, "lookahead_context": context}
-    run = rolled_back(texts, saar, max_assistant_turns=max_turns, **options)
+    run = rolled_back(texts, modes.saar(), max_assistant_turns=max_turns, **options)
     assert run.segments() == merged(expected.segments)
     prompt = len(run.output.prompt_ids)
     assert [run.tokenizer.decode(r.prompt_ids[prompt:]) for r in run.server.requests] == expected.requests
@@ -139,12 +206,19 @@ def assert_counts(run: Any) -> None:
     saar = run.saar
     generated = sum(len(request.output_ids) for request in run.server.requests)
     assert saar["sampled_tokens"] + saar["lookahead_tokens"] == generated
-    assert saar["discarded_tokens"] + sum(run.output.response_mask) == generated
+    in_history = sum(run.output.response_mask) + saar["excluded_tokens"]
+    assert saar["discarded_tokens"] + in_history == generated
     assert sum(saar["triggered"].values()) == len(run.repairs)
-    assert sum(saar["recovered"].values()) == saar["shallow"] + saar["deep"] == len(saar["similarities"])
+    assert sum(saar["recovered"].values()) == len(saar["similarities"])
+    assert len(saar["similarities"]) == saar["shallow"] + saar["deep"] + saar["kept"]
     assert sum(saar["recovered"].values()) + sum(saar["exhausted"].values()) == len(run.repairs)
     assert saar["purified_length"] == len(run.output.response_ids) <= saar["sampled_length"]
     assert json.loads(json.dumps(run.output.extra_fields)) == run.output.extra_fields
+
+
+def makes_sense(saar: dict[str, Any]) -> bool:
+    kept = saar["on_exhausted"] == "keep_all"
+    return not kept or (saar["lookahead"], saar["lookahead_context"]) == ("sequential", "cumulative")
 
 
 @given(
@@ -156,8 +230,12 @@ def assert_counts(run: Any) -> None:
             "max_lookahead_tokens": st.sampled_from([None, 1, 60, 200]),
             "lookahead_context": st.sampled_from(["cumulative", "latest"]),
             "rollback_probability": st.sampled_from([0.5, 1.0]),
+            "max_retries": st.integers(1, 3),
+            "tolerance": st.integers(0, 1),
+            "lookahead": st.sampled_from(["sequential", "parallel"]),
+            "on_exhausted": st.sampled_from(["keep_first", "keep_all", "mask"]),
         }
-    ),
+    ).filter(makes_sense),
 )
 def test_no_limit_is_overrun_and_tokens_stay_aligned(script, limits, saar):
     run = rolled_back(script, saar, **limits)
@@ -165,6 +243,9 @@ def test_no_limit_is_overrun_and_tokens_stay_aligned(script, limits, saar):
     assert_aligned(run)
     length = limits["response_length"]
     assert len(run.output.response_ids) <= length
+    for name in ("max_assistant_turns", "max_user_turns"):
+        if limits[name] is not None:
+            assert run.output.num_turns <= 2 * limits[name] + 2
     prompt = len(run.output.prompt_ids)
     spent = sum(repair["lookahead_tokens"] for repair in run.repairs)
     assert spent == run.saar["lookahead_tokens"]

@@ -15,6 +15,7 @@ from verl.experimental.agent_loop.tool_parser import FunctionCall
 from verl.tools.function_tool import FunctionTool
 
 from cleaner.agent_loop import CleanerAgentLoop
+from cleaner.tools.outcomes import observed
 
 OURS = {"saar", "token_origin", "trajectory"}
 harmless = ["", "x\n", "Überlegung 😀\n", "Use <tool_call></tool_call> ", "</tool_call>", "ok>\n<"]
@@ -163,12 +164,14 @@ def test_call_tool_says_what_upstreams_says_and_adds_the_outcome(tool_call, stat
     loop = object.__new__(CleanerAgentLoop)
     loop.config, loop.tools = config, tools
     loop.max_tool_response_length, loop.tool_response_truncate_side = 12, side
+    ours = object.__new__(CleanerAgentLoop)
+    ours.__dict__.update({**vars(loop), "tools": {name: observed(tool) for name, tool in tools.items()}})
     agent_data = types.SimpleNamespace()
 
     async def both() -> Any:
         wanted = FunctionCall(name=tool_call[0], arguments=tool_call[1])
         theirs = await ToolAgentLoop._call_tool(loop, wanted, {}, agent_data)
-        return theirs, await loop._call_tool(wanted, {}, agent_data)
+        return theirs, await ours._call_tool(wanted, {}, agent_data)
 
     (response, reward, metrics), (our_response, our_reward, our_metrics) = asyncio.run(both())
     assert (our_response, our_reward) == (response, reward)
@@ -182,7 +185,7 @@ def test_call_tool_says_what_upstreams_says_and_adds_the_outcome(tool_call, stat
 def test_the_loop_is_registered_and_reads_its_group():
     from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
 
-    assert _agent_loop_registry["cleaner_agent"] == {"_target_": "cleaner.agent_loop.CleanerAgentLoop"}
+    assert _agent_loop_registry["cleaner_agent"] == {"_target_": "cleaner.agent_loop.cleaner_agent"}
     assert AgentLoopMetrics().num_preempted == -1
     with pytest.raises(ValueError, match="max_retries"):
         run_script(["x"], {"max_retries": -1})

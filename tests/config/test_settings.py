@@ -158,6 +158,10 @@ def credit(mode: str) -> str:
         ([SAAR, "cleaner.negatives.dpo=true", NO_LOGPROBS], "calculate_log_probs=true"),
         ([SAAR, "cleaner.negatives.dpo=true", credit("mask")], "would not be trained"),
         ([SAAR, "cleaner.negatives.dpo=true", "algorithm.adv_estimator=rloo"], "only grpo"),
+        (["algorithm.filter_groups.enable=true", "algorithm.filter_groups.metric=acc"], "metric=acc"),
+        (["cleaner.strategy=roc", "algorithm.filter_groups.enable=true"], "larger than what is trained"),
+        (["trainer.v1.sampler.sync_refill_failed_groups=true"], "no effect"),
+        (["cleaner.strategy=roc", "reward.reward_model.enable=true"], "selects by reward"),
         (["cleaner.negatives.save=true"], "only cleaner.strategy=saar repairs"),
         (["cleaner.strategy=roc", "cleaner.negatives.dpo=true"], "only cleaner.strategy=saar repairs"),
         (

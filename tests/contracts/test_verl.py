@@ -116,3 +116,61 @@ def test_grpo_gives_a_group_of_one_its_own_baseline() -> None:
     advantages, _ = compute_grpo_outcome_advantage(rewards, mask, groups)
     assert advantages[0].abs().sum() == 0
     assert advantages[1, 0] == -advantages[2, 0] > 0
+
+
+def test_the_agent_loop_manager_is_chosen_by_its_name_and_serves_training_and_validation() -> None:
+    from verl.trainer.main_ppo import TaskRunnerV1
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+    from verl.workers.config import AgentLoopConfig
+
+    assert "agent_loop_manager_class" in inspect.signature(AgentLoopConfig).parameters
+    source = inspect.getsource(TaskRunnerV1.__ray_metadata__.modified_class.init_agent_loop_manager)
+    assert "load_class_from_fqn(manager_class_fqn" in source and ".create(" in source
+    for method in (PPOTrainer._validate, PPOTrainer._submit_batch_to_rollout):
+        assert "self.agent_loop_manager.generate_sequences(batch)" in inspect.getsource(method)
+
+
+def test_the_manager_makes_its_workers_after_its_constructor_from_the_class_that_it_holds() -> None:
+    from verl.experimental.agent_loop.agent_loop import AgentLoopManager
+    from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ
+
+    assert "self.agent_loop_workers_class = " in inspect.getsource(AgentLoopManagerTQ.__init__)
+    assert "agent_loop_workers_class.options(" in inspect.getsource(AgentLoopManager._init_agent_loop_workers)
+    assert "_init_agent_loop_workers" not in inspect.getsource(AgentLoopManager.__init__)
+
+
+def test_one_coroutine_of_the_worker_is_one_trajectory_from_its_start_to_the_queue() -> None:
+    from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
+
+    worker = AgentLoopWorkerTQ.__ray_metadata__.modified_class
+    # Ray adds a parameter of its own before `kwargs`.
+    expected = ["self", "sampling_params", "trajectory", "agent_name", "trace"]
+    assert parameters(worker._run_agent_loop)[:5] == expected
+    assert parameters(worker._agent_loop_postprocess)[:3] == ["self", "output", "validate"]
+    source = inspect.getsource(worker._run_agent_loop)
+    assert source.index("hydra.utils.instantiate(") < source.index("agent_loop.run(")
+    assert source.index("agent_loop.run(") < source.index(
+        'self._agent_loop_postprocess(output, trajectory["validate"], **kwargs)'
+    )
+    # Scored before it is stored, and stored last.
+    source = inspect.getsource(worker._agent_loop_postprocess)
+    assert source.index("_compute_score") < source.index("tq.async_kv_batch_put(")
+    assert 'keys.append(f"{uid}_{session_id}_{i}")' in source
+
+
+def test_the_trainer_reads_these_fields_of_a_validation_batch() -> None:
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+    source = inspect.getsource(PPOTrainer._validate)
+    assert 'select_fields=["prompts", "responses"]' in source
+    assert '["uid", "rm_scores", "num_turns", "reward_model", "data_source", "extra_fields"]' in source
+
+
+def test_what_an_actor_raises_arrives_with_its_cause_and_the_text_of_its_traceback() -> None:
+    from ray.exceptions import RayTaskError
+
+    cause = KeyError("answer")
+    trace = 'Traceback (most recent call last):\n  File "/x/reward.py", line 4, in compute_score\nKeyError: 1'
+    arrived = RayTaskError("compute_score", trace, cause).as_instanceof_cause()
+    assert isinstance(arrived, KeyError) and arrived.cause is cause
+    assert '\n  File "/x/reward.py", line 4, in compute_score\n' in str(arrived)

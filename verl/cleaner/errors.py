@@ -14,3 +14,7 @@ class ToolInfrastructureError(RuntimeError):
 
     A tool raises it from `execute` to have the call counted as `infrastructure`, which never triggers a rollback.
     """
+
+
+class TooManyFailures(RuntimeError):
+    """More trajectories failed than the configuration allows; the message says which, why, and what to do."""

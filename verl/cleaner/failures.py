@@ -20,8 +20,6 @@ A line of type `unrecorded` stands for all trajectories of a batch of which noth
 show it.
 """
 
-import contextlib
-import json
 import os
 import re
 import traceback
@@ -29,12 +27,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import transfer_queue as tq
 from ray.exceptions import RayTaskError
 from transfer_queue import KVBatchMeta
 
+from cleaner.errors import TooManyFailures
+from cleaner.json_lines import append_json_lines
 from cleaner.trajectory_rows import column_values
 
 SCHEMA_VERSION = 1
@@ -52,10 +51,6 @@ _FRAME_LINE = re.compile(
     r'^  File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<function>.+)$', re.MULTILINE
 )
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-
-class TooManyFailures(RuntimeError):
-    """More trajectories failed than the configuration allows; the message says which, why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -221,26 +216,6 @@ class FailureMonitor:
                 f"cannot write failed trajectories to {self.path}: {error.strerror}. Free the disk, then resume from "
                 f"the last checkpoint. What was to be written: {_summary(failures)}",
             ) from error
-
-
-def append_json_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    """Append objects to a JSONL file, all of them or none: what a full disk cuts short is taken back.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    rest = memoryview(text.encode("utf-8", "backslashreplace"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab", buffering=0) as file:
-        size = file.tell()
-        try:
-            while rest:
-                rest = rest[os.write(file.fileno(), rest) :]
-        except OSError:
-            with contextlib.suppress(OSError):
-                file.truncate(size)
-            raise
 
 
 def _unrecorded(phase: str, step: int, missing: int) -> list[Failure]:

@@ -13,7 +13,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from cleaner.errors import ConfigError
+from cleaner.errors import ConfigError, TooManyFailures
 from cleaner.report.run_dir import METRICS_FILE, set_aside_metrics
 
 CONFIG_ERROR_STATUS = 2
@@ -69,6 +69,11 @@ def train(config: DictConfig) -> None:
     set_aside_metrics(output_dir)
     try:
         run_ppo(config, task_runner_class=CleanerTaskRunner)
+    except ray.exceptions.RayTaskError as error:
+        # Ray's own text would bury the message under the tracebacks of two processes.
+        if isinstance(error.cause, TooManyFailures):
+            raise error.cause from None
+        raise
     finally:
         ray.shutdown()
 
@@ -95,6 +100,9 @@ def main(config: DictConfig) -> None:
         return
     try:
         train(config)
+    except TooManyFailures as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("stopped; RESUME continues from the last checkpoint", file=sys.stderr)
         sys.exit(130)

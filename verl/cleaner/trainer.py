@@ -31,8 +31,9 @@ from verl.utils.device import get_device_name
 
 from cleaner.batch_screen import BatchScreen
 from cleaner.config.settings import read_settings
-from cleaner.failures import FailureMonitor, append_json_lines
+from cleaner.failures import FailureMonitor
 from cleaner.graft_table import GraftTable
+from cleaner.json_lines import append_json_lines
 from cleaner.phase import PhaseMarker
 from cleaner.replay_buffer import OrderedReplayBuffer
 from cleaner.run_totals import RunTotals

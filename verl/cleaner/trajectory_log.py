@@ -3,10 +3,11 @@
 Written by the trainer, because only it knows reward and step. The schema is documented in `docs/trajectories.md`.
 """
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from cleaner.json_lines import append_json_lines
 
 SCHEMA_VERSION = 1
 
@@ -28,25 +29,14 @@ class TrajectoryLog:
     def append(self, phase: str, step: int, rows: Iterable[dict[str, Any]]) -> None:
         """Write `rows` (see `cleaner.trajectory_rows`) that carry a recorded trajectory."""
         lines = [
-            json.dumps(
-                {
-                    "schema": SCHEMA_VERSION,
-                    "phase": phase,
-                    "step": step,
-                    **row["trajectory"],
-                    **row["header"],
-                },
-                ensure_ascii=False,
-                # A lone surrogate in model output must not stop a run.
-            ).encode("utf-8", "backslashreplace")
+            {"schema": SCHEMA_VERSION, "phase": phase, "step": step, **row["trajectory"], **row["header"]}
             for row in rows
             if row["trajectory"] is not None
         ]
         if not lines:
             return
         try:
-            with self.path.open("ab") as file:
-                file.write(b"\n".join(lines) + b"\n")
+            append_json_lines(self.path, lines)
         except OSError as error:
             raise OSError(
                 error.errno,

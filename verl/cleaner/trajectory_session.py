@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.tool_agent_loop import AgentData
 
 from cleaner.phase import VALIDATE_KEY
@@ -40,6 +41,11 @@ class LoopSettings:
     save_negatives: bool
     train_negatives: bool
     seed_key: str
+
+    @property
+    def keeps_repairs(self) -> bool:
+        """Whether anybody asks for repairs later; all their tokens twice over are too much to keep for nobody."""
+        return self.record or self.save_negatives or self.train_negatives
 
     @classmethod
     def from_config(cls, config: Any) -> "LoopSettings":
@@ -107,6 +113,8 @@ class TrajectorySession:
         self.sampling_params: dict[str, Any] = {}
         self.checkpoint: Checkpoint | None = None
         self.turn_calls: list[TurnCall] = []
+        # Whether `turn_calls` know their tokens.
+        self.located = False
         self.turn = -1
         # Failing turns that stand in the history right before the present turn.
         self._streak = 0
@@ -170,11 +178,17 @@ class TrajectorySession:
         agent_data.response_mask = list(self.trajectory.mask)
         agent_data.response_logprobs = list(self.trajectory.logprobs or [])
 
-    def origin(self, length: int) -> list[int]:
-        """Origin of the first `length` response tokens."""
-        origin: Sequence[int] = self.trajectory.origin[:length]
+    def origin(self, output: AgentLoopOutput) -> list[int]:
+        """Origin of the response tokens of the finished trajectory."""
+        mask = output.response_mask
+        if len(self.trajectory):
+            # Something was rolled back.
+            self.trajectory.adopt(output.response_ids[: len(mask)], mask, output.response_logprobs)
+            origin = list(self.trajectory.origin)
+        else:
+            origin = list(mask)
         # Upstream returns the prompt as the response of a trajectory in which the model said nothing at all.
-        return [int(value) for value in origin] + [0] * (length - len(origin))
+        return origin + [0] * (len(output.response_ids) - len(origin))
 
 
 def _plain(value: Any) -> Any:

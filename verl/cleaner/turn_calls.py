@@ -78,11 +78,27 @@ class TurnReader:
                 return CallMarkers(start, end, self._single_token(start), self._single_token(end))
         return None
 
+    @cached_property
+    def _special_ids(self) -> frozenset[int]:
+        return frozenset(getattr(self._tokenizer, "all_special_ids", ()))
+
     def _single_token(self, marker: str) -> int | None:
         token = self._tokenizer.convert_tokens_to_ids(marker)
         if not isinstance(token, int) or token < 0 or token == getattr(self._tokenizer, "unk_token_id", None):
             return None
         return token if self._tokenizer.convert_ids_to_tokens(token) == marker else None
+
+    def surely_sound(self, ids: list[int], parsed: Sequence[FunctionCall]) -> bool:
+        """Whether it is plain at a glance that a turn holds the one call in `parsed`, none broken. False says nothing.
+
+        So it is if there is one call and one end marker, and nothing but one token (the end of the turn) follows it.
+        Several calls are looked at closely: in some formats one region holds several, so that markers and calls that
+        are equal in number prove nothing.
+        """
+        markers = self._markers
+        if len(parsed) != 1 or markers is None or markers.end_id is None:
+            return False
+        return markers.end_id in ids[-2:] and ids.count(markers.end_id) == 1
 
     async def read(
         self, ids: Sequence[int], parsed: Sequence[FunctionCall], tools: list[Any]
@@ -143,7 +159,7 @@ class TurnReader:
             return bool(body)
         if not region.closed or region.tail.strip():
             return False
-        special = set(getattr(self._tokenizer, "all_special_ids", ()))
+        special = self._special_ids
         return all(token in special or not self._token_bytes(token).strip() for token in ids[region.stop :])
 
 

@@ -27,6 +27,12 @@ def refuse_combinations(config: DictConfig, settings: CleanerConfig) -> None:
     def key(path: str) -> Any:
         return OmegaConf.select(config, path)
 
+    _refuse_filter(key, settings)
+    if key("trainer.v1.sampler.sync_refill_failed_groups"):
+        raise ConfigError(
+            "trainer.v1.sampler.sync_refill_failed_groups=true has no effect here: failed trajectories are recorded, "
+            "and their group goes on without them. Set it to false, and cleaner.failures.max_share to what you accept."
+        )
     negatives = settings.negatives
     if settings.strategy != "saar" and (negatives.save or negatives.dpo):
         switch = "save" if negatives.save else "dpo"
@@ -47,10 +53,32 @@ def refuse_combinations(config: DictConfig, settings: CleanerConfig) -> None:
             f"actor_rollout_ref.rollout.agent.default_agent_loop={loop}: that agent loop would ignore it. Use "
             "cleaner_agent."
         )
+    colocated = key("reward.reward_model.enable") and not key("reward.reward_model.enable_resource_pool")
+    if settings.strategy == "roc" and colocated:
+        raise ConfigError(
+            "cleaner.strategy=roc selects by reward, which a colocated reward model gives too late. Set "
+            "reward.reward_model.enable_resource_pool=true."
+        )
     if settings.strategy == "saar":
         _refuse_with_grafts(key, settings)
         if negatives.dpo:
             _refuse_with_dpo(key, settings)
+
+
+def _refuse_filter(key: Any, settings: CleanerConfig) -> None:
+    """verl's group filter looks at groups before failed trajectories are taken out and before a strategy selects."""
+    if not key("algorithm.filter_groups.enable"):
+        return
+    if (metric := key("algorithm.filter_groups.metric")) != "reward":
+        raise ConfigError(
+            f"algorithm.filter_groups.metric={metric}: a failed trajectory has none, and verl would stop at it. Use "
+            "reward."
+        )
+    if settings.strategy == "roc":
+        raise ConfigError(
+            "algorithm.filter_groups.enable=true with cleaner.strategy=roc: the filter would judge groups that are "
+            "larger than what is trained. Set it to false."
+        )
 
 
 def _refuse_with_grafts(key: Any, settings: CleanerConfig) -> None:

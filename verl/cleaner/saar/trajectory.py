@@ -73,9 +73,14 @@ class Trajectory:
         # Any origin but OBSERVATION, which is 0.
         kept = any(self.origin[:start]) or any(self.origin[stop:])
         logprobs = self._spliced_logprobs(start, stop, pieces, has_model_tokens=kept)
-        self.ids[start:stop] = [token for piece in pieces for token in piece.ids]
-        self.mask[start:stop] = [int(p.origin.trained) for p in pieces for _ in p.ids]
-        self.origin[start:stop] = [int(piece.origin) for piece in pieces for _ in piece.ids]
+        ids: list[int] = []
+        mask: list[int] = []
+        origin: list[int] = []
+        for piece in pieces:
+            ids += piece.ids
+            mask += [int(piece.origin.trained)] * len(piece.ids)
+            origin += [int(piece.origin)] * len(piece.ids)
+        self.ids[start:stop], self.mask[start:stop], self.origin[start:stop] = ids, mask, origin
         self.logprobs = logprobs
 
     def _spliced_logprobs(
@@ -88,7 +93,9 @@ class Trajectory:
             raise AlignmentError("some of the model's tokens have log-probabilities and some have none")
         if given == {False} or (not given and self.logprobs is None):
             return None
-        middle = [value for piece in pieces for value in (piece.logprobs or [0.0] * len(piece.ids))]
+        middle: list[float] = []
+        for piece in pieces:
+            middle += piece.logprobs or [0.0] * len(piece.ids)
         # Before the first model token there are only observations, if anything.
         old = self.logprobs if self.logprobs is not None else [0.0] * len(self.ids)
         return old[:start] + middle + old[stop:]
@@ -109,13 +116,15 @@ class Trajectory:
             raise AlignmentError(
                 f"{len(ids)} tokens, {len(mask)} masks, {len(logprobs or ())} log-probabilities"
             )
-        same = self._common_prefix(list(ids), list(mask))
+        ids, mask = list(ids), list(mask)
+        same = self._common_prefix(ids, mask)
         pieces = []
         position = same
         while position < len(ids):
-            end = position
-            while end < len(ids) and mask[end] == mask[position]:
-                end += 1
+            try:
+                end = mask.index(0 if mask[position] else 1, position)
+            except ValueError:
+                end = len(ids)
             origin = Origin.SAMPLED if mask[position] else Origin.OBSERVATION
             pieces.append(Piece(ids[position:end], origin, logprobs[position:end] if logprobs else None))
             position = end

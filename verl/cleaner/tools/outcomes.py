@@ -6,12 +6,15 @@ searching that text.
 """
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any
 
 from verl.tools.function_tool import FunctionTool
+from verl.tools.schemas import ToolResponse
 
 from cleaner.errors import ToolInfrastructureError
 from cleaner.saar.outcome import INFRASTRUCTURE, OK, PROGRAM_ERROR, TIMEOUT, ToolOutcome
+from cleaner.tools.schema_check import schema_problem
 
 # Key of the third value of a tool's `execute`; the value is a ToolOutcome or its `to_dict`.
 OUTCOME_KEY = "outcome"
@@ -20,60 +23,87 @@ UNAVAILABLE_TEXT = "The tool is temporarily unavailable. This is not an error in
 
 
 class Observation:
-    """What `ObservedTool` saw of one call: the exception that the tool raised, if any."""
+    """What an observed tool saw of one call.
 
-    def __init__(self) -> None:
+    Attributes:
+        strict: whether arguments that do not fit the tool's schema are kept from the tool.
+        reached: whether the call came as far as its tool: the name is known, the arguments are JSON.
+        misfit: why the arguments do not fit.
+        error: what the tool raised.
+    """
+
+    __slots__ = ("error", "misfit", "reached", "strict")
+
+    def __init__(self, strict: bool) -> None:
+        self.strict = strict
+        self.reached = False
+        self.misfit: str | None = None
         self.error: Exception | None = None
+
+    def refusal(self, tool: Any, arguments: Any) -> str | None:
+        """Text for the model if the tool is not to be run on `arguments`."""
+        self.reached = True
+        self.misfit = schema_problem(tool.tool_schema, arguments)
+        return f"Invalid arguments for '{tool.name}': {self.misfit}" if self.misfit and self.strict else None
+
+
+# The observation of the call that this task makes; tools are observed once per agent loop, not once per call.
+OBSERVATION: ContextVar[Observation] = ContextVar("cleaner_observation")
 
 
 class ObservedTool:
-    """A `BaseTool` that notes what it raises. It hands the tool the trajectory's own `agent_data`."""
+    """A `BaseTool` that notes in the current `OBSERVATION` what it is asked and what it raises."""
 
-    def __init__(self, tool: Any, observation: Observation, agent_data: Any) -> None:
+    def __init__(self, tool: Any) -> None:
         self._tool = tool
-        self._observation = observation
-        self._agent_data = agent_data
+        self.tool_schema = tool.tool_schema
+        self.name = tool.name
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tool, name)
 
     async def create(self, *args: Any, **kwargs: Any) -> Any:
-        return await self._watched(self._tool.create(*args, **kwargs))
+        try:
+            return await self._tool.create(*args, **kwargs)
+        except Exception as error:
+            observation = OBSERVATION.get()
+            observation.reached, observation.error = True, error
+            raise
 
     async def execute(self, instance_id: str, parameters: Any, **kwargs: Any) -> Any:
-        return await self._watched(
-            self._tool.execute(instance_id, parameters, **{**kwargs, "agent_data": self._agent_data})
-        )
-
-    async def _watched(self, call: Any) -> Any:
+        observation = OBSERVATION.get()
+        if refusal := observation.refusal(self, parameters):
+            return ToolResponse(text=refusal), 0.0, {}
         try:
-            return await call
+            return await self._tool.execute(instance_id, parameters, **kwargs)
         except Exception as error:
-            self._observation.error = error
+            observation.error = error
             raise
 
 
 class ObservedFunctionTool(FunctionTool):
     """A `FunctionTool` that notes what its function raises."""
 
-    def __init__(self, tool: FunctionTool, observation: Observation) -> None:
+    def __init__(self, tool: FunctionTool) -> None:
         super().__init__(name=tool.name, fn=tool.fn, tool_schema=tool.tool_schema, is_async=tool.is_async)
         self._tool = tool
-        self._observation = observation
 
     async def call(self, parameters: dict[str, Any]) -> Any:
+        observation = OBSERVATION.get()
+        if refusal := observation.refusal(self, parameters):
+            return refusal
         try:
             return await self._tool.call(parameters)
         except Exception as error:
-            self._observation.error = error
+            observation.error = error
             raise
 
 
-def observed(tool: Any, observation: Observation, agent_data: Any) -> Any:
-    """`tool` with its exceptions noted in `observation`; its results are unchanged."""
+def observed(tool: Any) -> Any:
+    """`tool` with its exceptions noted in the current `OBSERVATION`; its results are unchanged."""
     if isinstance(tool, FunctionTool):
-        return ObservedFunctionTool(tool, observation)
-    return ObservedTool(tool, observation, agent_data)
+        return ObservedFunctionTool(tool)
+    return ObservedTool(tool)
 
 
 def outcome_of(metrics: Any, text: str, error: Exception | None) -> ToolOutcome:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-DECISIONS = ("shallow", "deep", "exhausted")
+DECISIONS = ("shallow", "deep", "kept", "exhausted")
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,7 @@ def choose_repairs(
     alone.
 
     Preferred, in this order: recovered ones, trajectories that got the right answer, later steps, short ones.
-    Holds only `count` records in memory. `decision` (`shallow`, `deep` or `exhausted`) and `step` restrict
-    the choice.
+    Holds only `count` records in memory. `decision` (one of `DECISIONS`) and `step` restrict the choice.
     """
     best: list[tuple[tuple[float, ...], Repair]] = []
     for position, trajectory in enumerate(trajectories):

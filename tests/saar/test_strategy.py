@@ -79,10 +79,11 @@ def test_retry_samples_again_until_a_try_is_clean_or_k_are_used_up():
 
 def test_absorbed_tries_count_as_generated_and_discarded():
     kept = statistics(ok=1, tokens=7)
-    kept.absorb(statistics(failed=2, tokens=30))
+    kept.absorb(statistics(failed=2, infrastructure=1, tokens=30))
     assert (kept.sampled_tokens, kept.lookahead_tokens, kept.discarded_tokens) == (7, 30, 30)
     assert (kept.calls, kept.calls_ok, kept.tries) == (3, 1, 2)
     assert kept.failures == {"program_error": 2}
+    assert kept.infrastructure == 0, "the trajectory that is trained met no fault"
     assert (kept.first_calls, kept.first_calls_ok) == (1, 1)
 
 

@@ -109,10 +109,13 @@ class TrajectoryStatistics:
             self.similarities.append(repair.similarity)
 
     def absorb(self, other: "TrajectoryStatistics") -> None:
-        """Add a try that was not kept: what it did happened, and all that it generated is discarded."""
+        """Add a try that was not kept: what it did happened, and all that it generated is discarded.
+
+        Not its infrastructure faults, which would mark a trajectory that met none.
+        """
         generated = other.sampled_tokens + other.lookahead_tokens
         for name in (
-            "calls", "calls_ok", "infrastructure", "failures", "triggered", "recovered", "exhausted", "endings",
+            "calls", "calls_ok", "failures", "triggered", "recovered", "exhausted", "endings",
             "tolerated", "shallow", "deep", "kept", "similarities", "lookahead_seconds", "tries",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))

@@ -68,7 +68,9 @@ def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", help="the folder that holds metrics.jsonl")
     parser.add_argument("--count", type=_count, default=1, metavar="N", help="how many repairs (default: 1)")
-    parser.add_argument("--decision", choices=("shallow", "deep", "exhausted"), help="only such repairs")
+    parser.add_argument(
+        "--decision", choices=("shallow", "deep", "kept", "exhausted"), help="only such repairs"
+    )
     parser.add_argument("--step", type=int, metavar="N", help="only repairs of this training step")
 
     def run(options: argparse.Namespace) -> int:
@@ -78,6 +80,38 @@ def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         try:
             show_run(options.run_dir, options.count, options.decision, options.step)
         except (NotARunDirectory, PermissionError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        return 0
+
+    parser.set_defaults(run=run)
+
+
+def _add_pairs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "pairs",
+        help="export a run's negative samples for TRL",
+        description="Export rejected and accepted calls of a run in TRL's preference format: JSON lines with prompt, "
+        "chosen and rejected. The run must have been made with cleaner.negatives.save=true. Experimental.",
+    )
+    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the folder that holds negatives.jsonl")
+    parser.add_argument("--out", metavar="FILE", help="default: RUN_DIR/pairs.jsonl; - for standard output")
+    parser.add_argument("--min-reward", type=float, metavar="X", help="only of trajectories with this reward")
+    parser.add_argument("--decision", choices=("shallow", "deep"), help="only calls, or only whole turns")
+    parser.add_argument("--limit", type=_count, metavar="N", help="at most N, drawn at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
+    parser.add_argument("--with-details", action="store_true", help="keep step, reward, error and the rest")
+
+    def run(options: argparse.Namespace) -> int:
+        from cleaner.report.pairs import PAIRS_FILE, NoPairs, PairFilter, export_pairs
+
+        wanted = PairFilter(
+            options.min_reward, options.decision, options.limit, options.seed, options.with_details
+        )
+        out = None if options.out == "-" else Path(options.out or options.run_dir / PAIRS_FILE)
+        try:
+            print(export_pairs(options.run_dir, out, wanted), file=sys.stderr)
+        except (NoPairs, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
         return 0
@@ -112,7 +146,7 @@ def _version(name: str) -> str:
 
 
 # A later sub-command is one more function here.
-_COMMANDS: tuple[_Register, ...] = (_add_doctor, _add_show, _add_version)
+_COMMANDS: tuple[_Register, ...] = (_add_doctor, _add_show, _add_pairs, _add_version)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,18 +48,24 @@ def test_a_batch_is_sorted_by_dataset_row_and_sample_whatever_finished_first(bat
     assert [tag["number"] for tag in ordered.tags] == [3, 1, 2, 0]
 
 
-def test_the_wrapped_buffer_is_asked_and_its_batch_observed_in_order(batch: KVBatchMeta) -> None:
+def test_the_wrapped_buffer_is_asked_and_its_batch_screened_in_order(batch: KVBatchMeta) -> None:
     class Inner:
         poll_interval = 0.5
 
-        def sample(self, **kwargs: int) -> tuple[KVBatchMeta, dict[str, int]]:
+        def sample(self, **kwargs: Any) -> tuple[KVBatchMeta, dict[str, Any]]:
             return batch, kwargs
 
-    seen: list[list[str]] = []
-    buffer = OrderedReplayBuffer(Inner(), on_sample=lambda sampled: seen.append(list(sampled.keys)))
-    sampled, metrics = buffer.sample(batch_size=2)
-    assert seen == [sampled.keys] == [["a_0_0", "a_1_0", "b_0_0", "b_1_0"]]
-    assert metrics == {"batch_size": 2}
+    seen: list[tuple[list[str], int, int]] = []
+
+    def screen(sampled: KVBatchMeta, step: int, prompts: int) -> tuple[KVBatchMeta, dict[str, float]]:
+        seen.append((list(sampled.keys), step, prompts))
+        return sampled.select_keys(sampled.keys[1:]), {"screened": 1.0}
+
+    buffer = OrderedReplayBuffer(Inner(), screen)
+    sampled, metrics = buffer.sample(global_steps=3, partition_id="train", batch_size=2)
+    assert seen == [(["a_0_0", "a_1_0", "b_0_0", "b_1_0"], 3, 2)]
+    assert sampled.keys == ["a_1_0", "b_0_0", "b_1_0"]
+    assert metrics == {"global_steps": 3, "partition_id": "train", "batch_size": 2, "screened": 1.0}
     assert buffer.poll_interval == 0.5
 
 

@@ -78,7 +78,7 @@ class CleanerAgentLoop(ToolAgentLoop):
         for number, other in enumerate(counts):
             if number != kept:
                 session.statistics.absorb(other)
-        return self._complete(output, session)
+        return await self._complete(output, session)
 
     async def _make(
         self,
@@ -95,7 +95,7 @@ class CleanerAgentLoop(ToolAgentLoop):
         session.statistics.finish(len(output.response_mask))
         return output
 
-    def _complete(
+    async def _complete(
         self, output: AgentLoopOutput, session: TrajectorySession
     ) -> AgentLoopOutput | list[AgentLoopOutput]:
         """Say in `extra_fields` what the trainer and the log want to know."""
@@ -103,7 +103,10 @@ class CleanerAgentLoop(ToolAgentLoop):
         statistics = session.statistics.to_dict()
         output.extra_fields.update({"saar": statistics, "token_origin": origin})
         if self._settings.record:
-            record = record_trajectory(
+            # Decoding thousands of tokens would hold up the requests of all other trajectories.
+            record = await asyncio.get_running_loop().run_in_executor(
+                None,
+                record_trajectory,
                 self.tokenizer,
                 output.prompt_ids,
                 output.response_ids,

@@ -1,6 +1,6 @@
 """Failing calls that were repaired, as negative samples."""
 
-from scripted_policy import IM_END, call, observation, rolled_back, turn
+from scripted_policy import IM_END, ScriptedTool, call, observation, rolled_back, turn
 
 FINAL = "Done." + IM_END
 DPO = {"negatives": {"dpo": True, "save": True}}
@@ -58,6 +58,21 @@ def test_texts_share_the_prompt_up_to_where_the_calls_differ():
     assert deep["prompt"].endswith("<|im_start|>assistant\n")
     assert (deep["chosen"], deep["rejected"]) == (other, second)
     assert shallow["error"]["exception"] == "E" and shallow["decision"] == "shallow"
+
+
+def test_a_call_that_runs_when_it_is_simply_made_again_makes_no_pair():
+    class Flaky(ScriptedTool):
+        async def execute(self, instance_id, parameters, **kwargs):
+            code = parameters["code"] if self.ran else "slow"
+            return await super().execute(instance_id, {"code": code}, **kwargs)
+
+    first = turn("R: ", "fine").replace('"run"', '"flaky"')
+    flaky = Flaky()
+    flaky.name = "flaky"
+    run, outputs = outputs_of([first, first, FINAL], tools=[flaky])
+    assert run.tool.ran == [] and flaky.ran == ["slow", "fine"]
+    assert len(outputs) == 1 and outputs[0].extra_fields["negatives"] == []
+    assert outputs[0].extra_fields["saar"]["shallow"] == 1
 
 
 def test_exhausted_turns_and_validation_give_none():

@@ -96,14 +96,14 @@ def _add_pairs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the folder that holds negatives.jsonl")
     parser.add_argument("--out", metavar="FILE", help="default: RUN_DIR/pairs.jsonl; - for standard output")
-    parser.add_argument("--min-reward", type=float, metavar="X", help="only of trajectories with this reward")
+    parser.add_argument("--min-reward", type=float, metavar="X", help="only of trajectories with X or more")
     parser.add_argument("--decision", choices=("shallow", "deep"), help="only calls, or only whole turns")
-    parser.add_argument("--limit", type=_count, metavar="N", help="at most N, drawn at random")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
+    parser.add_argument("--limit", type=_count, metavar="N", help="at most N pairs, drawn at random")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the draw (default: 0)")
     parser.add_argument("--with-details", action="store_true", help="keep step, reward, error and the rest")
 
     def run(options: argparse.Namespace) -> int:
-        from cleaner.report.pairs import PAIRS_FILE, NoPairs, PairFilter, export_pairs
+        from cleaner.report.pairs import PAIRS_FILE, CannotExport, PairFilter, export_pairs
 
         wanted = PairFilter(
             options.min_reward, options.decision, options.limit, options.seed, options.with_details
@@ -111,7 +111,9 @@ def _add_pairs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         out = None if options.out == "-" else Path(options.out or options.run_dir / PAIRS_FILE)
         try:
             print(export_pairs(options.run_dir, out, wanted), file=sys.stderr)
-        except (NoPairs, OSError) as error:
+        except BrokenPipeError:
+            raise  # `main` knows what to do
+        except (CannotExport, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
         return 0

@@ -102,7 +102,10 @@ class GraftTable:
         advantages = torch.nested.to_padded_tensor(data["advantages"], 0)
         returns = torch.nested.to_padded_tensor(data["returns"], 0)
         pairs = self._pairs()
+        # Also of a rejected call without a partner: its trajectory's advantage would reinforce it.
+        advantages[[row for row, extra in enumerate(self._extra) if NEGATIVE_KEY in extra]] = 0.0
         if not pairs:
+            self._put({"advantages": advantages})
             return {"dpo/pairs": 0.0}
         reference = self._columns.get("ref_log_prob", self._columns.get("rollout_log_probs"))
         gain = (self._columns["old_log_probs"] - reference).double()
@@ -113,7 +116,6 @@ class GraftTable:
         adjustment = dpo_adjustment(strength, own, ratio)
         for number, (row, tokens, negative, call) in enumerate(pairs):
             advantages[row, tokens] += adjustment[number].to(advantages.dtype)
-            advantages[negative] = 0.0
             advantages[negative, call] = -adjustment[number].to(advantages.dtype)
         self._put({"advantages": advantages, "returns": returns})
         return {

@@ -24,11 +24,15 @@ from cleaner.trajectory_rows import NEGATIVE_KEY
 
 
 def _pairs(output: AgentLoopOutput, repairs: Sequence[Repair]) -> list[Repair]:
-    """Repairs whose two calls are known in tokens and whose accepted call is in the (perhaps truncated) response."""
+    """Repairs whose two calls are known in tokens, and whose accepted call is in the (perhaps truncated) response.
+
+    Not those of a call that failed once and then ran as it was, after a timeout say: there is nothing to prefer.
+    """
     return [
         repair
         for repair in repairs
         if repair.decision in (Decision.SHALLOW, Decision.DEEP)
+        and repair.after != repair.failed.ids
         and repair.failed.call_start is not None
         and repair.graft_call_start is not None
         and repair.start + len(repair.after) <= len(output.response_ids)

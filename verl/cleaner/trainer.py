@@ -111,7 +111,8 @@ class CleanerTrainer(PPOTrainerSync):
         limit = self._settings.negatives.max_per_group
         seen: Counter[str] = Counter()
         lines = []
-        for row in rows:
+        # In the order in which the screen counts the samples that are trained.
+        for row in sorted(rows, key=lambda row: (row["header"]["index"], row["header"]["session"])):
             header = row["header"]
             for pair in row["negatives"]:
                 seen[header["uid"]] += 1

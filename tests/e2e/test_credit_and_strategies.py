@@ -26,17 +26,17 @@ PREFERENCES = (
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QuickStart]:
-    """A run of two steps with preferences and importance weights, resumed for a third."""
+    """A run of one step with preferences and importance weights, resumed for a second."""
     folder = tmp_path_factory.mktemp("preferences")
     trackers = {"WANDB_MODE": "offline", "WANDB_DIR": str(folder)}
-    run = QuickStart(folder / "run", {"STEPS": "2", **trackers})
+    run = QuickStart(folder / "run", {"STEPS": "1", **trackers})
     run.run(*PREFERENCES)
-    QuickStart(run.output, {"STEPS": "3", "RESUME": "1", **trackers}).run(*PREFERENCES)
+    QuickStart(run.output, {"STEPS": "2", "RESUME": "1", **trackers}).run(*PREFERENCES)
     yield run
 
 
 def test_preferences_and_weights_train_and_are_logged(trained: QuickStart) -> None:
-    steps = [trained.metrics()[step] for step in (1, 2, 3)]
+    steps = [trained.metrics()[step] for step in (1, 2)]
     assert all(math.isfinite(step["actor/grad_norm"]) for step in steps)
     assert sum(step["dpo/pairs"] for step in steps) > 0
     for step in steps:
@@ -48,7 +48,7 @@ def test_preferences_and_weights_train_and_are_logged(trained: QuickStart) -> No
             assert step["rollout_corr/rollout_is_max"] <= 2.0
     # Rejected calls are no trajectories: the number of these is prompts x samples, and each has its line.
     lines = Counter(line["step"] for line in trained.trajectories() if line["phase"] == "train")
-    assert lines == {1: 24, 2: 24, 3: 24}
+    assert lines == {1: 24, 2: 24}
 
 
 def test_totals_go_on_where_a_resumed_run_left_off(trained: QuickStart) -> None:
@@ -58,7 +58,7 @@ def test_totals_go_on_where_a_resumed_run_left_off(trained: QuickStart) -> None:
         ("rolled_back_turns", "rollback/triggered"),
     ):
         expected = 0.0
-        for step in (1, 2, 3):
+        for step in (1, 2):
             expected += metrics[step][source]
             assert metrics[step][f"run_total/{name}"] == pytest.approx(expected), (step, name)
 

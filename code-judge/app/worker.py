@@ -4,6 +4,7 @@ acknowledges.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -17,7 +18,8 @@ import redis
 
 from app import verdict
 from app.job import RESULT_LIFE, Job, Keys, outcome
-from app.sandbox import kernel
+from app.logs import event
+from app.sandbox import kernel, layers
 from app.sandbox.cell import Cell, SandboxLost
 from app.sandbox.protocol import NurseryConfig, Order
 from app.settings import Settings
@@ -90,7 +92,7 @@ class Worker:
     def loop(self) -> None:
         """Work until told to stop. A Redis that is away is waited for."""
         fresh = True
-        while not self._stopping:
+        while not self._stopping or self._ready:
             try:
                 if fresh:
                     self._join()
@@ -153,10 +155,7 @@ class Worker:
         return int(pending[0]["times_delivered"]) if pending else 0
 
     def _execute(self, job: Job) -> dict[str, Any]:
-        layer = 0
-        for number, module in enumerate(self.config.preload, 1):
-            if module in job.text:
-                layer = number
+        layer = layers.choose(job.text, self.config.preload)
         order = Order(job.timeout, job.echo_last, job.seed)
         patience = time.monotonic() + _CELL_PATIENCE
         attempts = 0
@@ -171,12 +170,17 @@ class Worker:
                 return verdict.of_program(job, seen, stdout, stderr, self.settings.max_memory)
             except SandboxLost as error:
                 self._cells.pop(layer, None)
-                log.warning("worker %s: %s", self.name, error)
+                self._tell_lost(error)
                 if attempts >= _MAX_DELIVERIES or time.monotonic() > patience:
                     return outcome(
                         reason="internal_error", stderr=f"the sandbox failed: {error}\n", retryable=True
                     )
                 time.sleep(0.05)
+
+    def _tell_lost(self, error: SandboxLost) -> None:
+        event(log, logging.WARNING, "sandbox_lost", f"worker {self.name}: {error}", worker=self.name)
+        with contextlib.suppress(redis.RedisError):
+            self.redis.hincrby(self.keys.metrics, "sandboxes_lost", 1)
 
     def _finish(self, stream: str, entry_id: bytes, job: Job, answer: dict[str, Any]) -> None:
         """Store the answer, acknowledge, and ask for the next job, in one transaction; again until it

@@ -12,7 +12,7 @@ import select
 import signal
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.sandbox.capture import Capture
 from app.sandbox.protocol import INTERRUPT, KILL, MEASURE, MESSAGE_LIMIT, Ending, Order, command
@@ -23,6 +23,7 @@ _BACKSTOP = 2.0  # seconds for the zygote to report a death before it is killed 
 _TICK = 0.05  # seconds between two looks at the memory
 _REPORT_LIMIT = 1 << 14
 _HELLO_TIMEOUT = 20.0
+_INLINE = 32768  # bytes of a text that still travels with its order
 
 
 class SandboxLost(Exception):
@@ -87,10 +88,14 @@ class Cell:
         if self._idle.poll(0):
             self.close()
             raise SandboxLost("the zygote ended between two jobs")
-        passed = [_memory_file("text", text), _stdin(stdin)]
+        passed = [_stdin(stdin)]
         pipes = [os.pipe() for _ in range(3)]
         try:
             passed += [write for _, write in pipes]
+            if len(text) <= _INLINE:
+                order = replace(order, text=text)
+            else:
+                passed.append(_memory_file("text", text))
             started = time.monotonic()
             try:
                 socket.send_fds(self._jobs, [order.to_bytes()], passed)

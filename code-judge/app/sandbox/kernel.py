@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import signal
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -41,11 +40,15 @@ _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
 _CAPABILITY_VERSION_3 = 0x20080522
 _LAST_CAPABILITY = 63
+_MACHINE = os.uname().machine
+_ZERO = ctypes.c_ulong(0)
+_CAPABILITY_HEADER = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+_NO_CAPABILITY = (ctypes.c_uint32 * 6)()
 
 
 def machine() -> str:
     """The kernel's name of this architecture, for example "x86_64"."""
-    return platform.machine()
+    return _MACHINE
 
 
 def syscall(name: str, number: int, *args: object) -> int:
@@ -64,8 +67,7 @@ def _checked(name: str, result: int) -> int:
 
 
 def _prctl(name: str, option: int, a: int = 0, b: int = 0) -> None:
-    zero = ctypes.c_ulong(0)
-    _checked(name, libc.prctl(ctypes.c_int(option), ctypes.c_ulong(a), ctypes.c_ulong(b), zero, zero))
+    _checked(name, libc.prctl(ctypes.c_int(option), ctypes.c_ulong(a), ctypes.c_ulong(b), _ZERO, _ZERO))
 
 
 def die_with_parent(parent: int, sig: int = signal.SIGKILL) -> None:
@@ -135,6 +137,5 @@ def drop_bounding_set() -> None:
 def drop_capabilities() -> None:
     """Empty the permitted, effective, inheritable and ambient sets of this process."""
     _prctl("PR_CAP_AMBIENT", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    empty = (ctypes.c_uint32 * 6)()
-    syscall("capset", _SYS_CAPSET[machine()], ctypes.byref(header), ctypes.byref(empty))
+    pointers = ctypes.byref(_CAPABILITY_HEADER), ctypes.byref(_NO_CAPABILITY)
+    syscall("capset", _SYS_CAPSET[_MACHINE], *pointers)

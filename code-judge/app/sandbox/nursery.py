@@ -1,9 +1,7 @@
 """The nursery: imports the modules once, then forks a zygote for each worker that connects.
 
-One process a layer: the bare standard library listens on layer 0; a fork of it imports the first module of
-`preload` and listens on layer 1, and so on. A job that names no numpy is forked from a process without
-numpy's
-pages, which takes half the time. Started by the manager as a fresh interpreter with an empty environment.
+One process a layer (`layers.py`): layer 0 listens with the modules that every program may use; a fork of it imports
+what layer 1 has, and so on. Started by the manager as a fresh interpreter with an empty environment.
 """
 
 from __future__ import annotations
@@ -15,11 +13,14 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
+from typing import TYPE_CHECKING
 
-from app.sandbox import kernel, rootfs, zygote
+from app.sandbox import kernel, layers, pages, rootfs, zygote
 from app.sandbox.protocol import NurseryConfig
+
+if TYPE_CHECKING:
+    import subprocess
 
 # What a package imports and builds only at its first real use, and every program would import and build anew.
 _WARM_UPS = {
@@ -37,20 +38,14 @@ s.integrate(x**2, x), s.limit(s.sin(x) / x, x, 0), s.Matrix([[1, 2], [3, 4]]).de
 s.factorint(12), s.isprime(7), s.sympify("x + 1"), s.summation(x, (x, 1, 3)), s.Eq(x, 1), s.binomial(4, 2)
 """,
 }
-_STANDARD = (  # noqa: SIM905  a list of 80 names is read as text
-    "__future__ abc argparse array ast asyncio base64 bisect calendar cmath codecs collections collections.abc "
-    "concurrent.futures contextlib copy csv datetime decimal difflib enum faulthandler fractions functools "
-    "glob hashlib heapq html inspect io itertools json linecache locale logging math multiprocessing "
-    "multiprocessing.pool numbers operator os os.path pathlib pickle platform pprint queue random re resource select "
-    "shutil signal socket statistics string struct subprocess sys tempfile textwrap threading time timeit traceback "
-    "types typing unicodedata unittest urllib.parse uuid warnings weakref zlib"
-).split()
 
 
 def start(config: NurseryConfig) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start a nursery and wait until all its layers listen. Returns the process and the socket that keeps
     it alive:
     when the caller closes that, or dies, the nursery and all zygotes end. Raises RuntimeError if it can't start."""
+    import subprocess  # here: every module that this file imports is copied into every program
+
     ours, theirs = socket.socketpair()
     root = os.path.dirname(rootfs.package_folder())
     boot = f"import sys; sys.path.insert(0, {root!r}); from app.sandbox.nursery import main; sys.path.pop(0); main()"
@@ -74,7 +69,7 @@ def start(config: NurseryConfig) -> tuple[subprocess.Popen[bytes], socket.socket
     theirs.close()
     ours.settimeout(60)
     try:
-        for _ in range(len(config.preload) + 1):
+        for _ in layers.modules(config.preload):
             if ours.recv(1) != b"\n":
                 raise RuntimeError("the sandbox's nursery did not start; its own message is above")
     except OSError as error:
@@ -94,11 +89,6 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps what we fork
     kernel.become_subreaper()
     _forget_the_service()
-    for name in _STANDARD:
-        importlib.import_module(name)
-    import encodings.idna
-    import encodings.latin_1  # noqa: F401  both are otherwise imported at the first use, in every job anew
-
     _serve_layers(config, manager)
 
 
@@ -111,38 +101,40 @@ def _forget_the_service() -> None:
 
 
 def _serve_layers(config: NurseryConfig, manager: socket.socket) -> None:
+    """Listen with the imports of one layer; a forked child does so with those of the next, and so on."""
+    wanted = layers.modules(config.preload)
     layer = 0
     while True:
+        _import(wanted[layer])
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(config.socket_path(layer))  # left by a nursery before us
         listener.bind(config.socket_path(layer))
         listener.listen(128)
         upper = None
-        if layer < len(config.preload):
+        if layer + 1 < len(wanted):
             child = os.fork()
             if child == 0:
                 listener.close()
                 kernel.die_with_parent(os.getppid())
-                _import_layer(config.preload[layer])
                 layer += 1
                 continue
             upper = os.pidfd_open(child)
         gc.collect()
         gc.freeze()  # a collection in a job must not touch, and so copy, the pages of the imports
+        pages.collapse()
         manager.send(b"\n")
         _accept_forever(config, listener, manager, upper)
         os._exit(0)
 
 
-def _import_layer(name: str) -> None:
-    """Import a module of `preload` and use it once; one that is not installed leaves the layer as the one
-    below.
-    """
-    with contextlib.suppress(ImportError):
-        importlib.import_module(name)
-        with contextlib.suppress(Exception):
-            exec(_WARM_UPS.get(name, ""), {})
+def _import(names: tuple[str, ...]) -> None:
+    """Import modules and use them once; one that is not installed is left out."""
+    for name in names:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+            with contextlib.suppress(Exception):
+                exec(_WARM_UPS.get(name, ""), {})
 
 
 def _accept_forever(

@@ -34,13 +34,22 @@ _FUTURE_FLAGS = 0x1FF0000
 _STACK = 64 << 20
 _THREADS_ALLOWANCE = 128 << 20  # stacks and arenas are reserved long before they are used
 _OPEN_FILES = 256
+_REPORT = 60  # the descriptor of the report; below 64 the kernel has room for it without an allocation
+_ANCILLARY_SIZE = socket.CMSG_SPACE(5 * 4)
 
 
 def prepare() -> None:
-    """Do in the zygote, once, what every program would do."""
-    for stream in (sys.stdin, sys.stdout):
-        stream.close()
+    """Do in the zygote, once, what every program would do: what a program touches, the kernel copies for it."""
     faulthandler.disable()
+    empty = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    reader, writer = os.pipe()  # so that the streams know what they will write to
+    for source, target in ((empty, 0), (writer, 1), (empty, _REPORT)):
+        os.dup2(source, target, inheritable=target < 2)
+    for descriptor in (empty, reader, writer):
+        os.close(descriptor)
+    _open_streams()
+    _answer_interrupts()
+    sys.argv[:] = [FILENAME]
     for name in [name for name in sys.modules if name == "app" or name.startswith("app.")]:
         del sys.modules[name]  # not the service's: a job's `import app` must fail or find its own
 
@@ -83,32 +92,35 @@ def _virtual_sizes() -> dict[str, int]:
 
 
 def main(jobs: socket.socket, scratch: str) -> NoReturn:
-    """Wait for one order on `jobs` and run it. Its descriptors: text, stdin, stdout, stderr, report."""
+    """Wait for one order on `jobs` and run it.
+
+    Its descriptors: stdin, stdout, stderr, report, and the text if the order does not hold it.
+    """
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed()  # or every job would draw the same numbers
-    data, descriptors, _, _ = socket.recv_fds(jobs, MESSAGE_LIMIT, 5)
+    data, ancillary, _, _ = jobs.recvmsg(MESSAGE_LIMIT, _ANCILLARY_SIZE)
     if not data:
         os._exit(0)  # the worker left
-    order = Order.from_bytes(data)
     jobs.close()
-    text_fd, *standard, report = descriptors
-    for target, descriptor in enumerate(standard):
-        os.dup2(descriptor, target)
+    order = Order.from_bytes(data)
+    descriptors = memoryview(ancillary[0][2]).cast("i").tolist()
+    for target, descriptor in zip((0, 1, 2, _REPORT), descriptors, strict=False):
+        os.dup2(descriptor, target, inheritable=target < 3)
         os.close(descriptor)
-    with open(text_fd, "rb") as file:
-        source = file.read().decode()
+    text = order.text
+    if text is None:
+        with open(descriptors[4], "rb") as file:
+            text = file.read()
+    source = text.decode()
     cpu = int(order.timeout) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
-    _open_streams()
-    _answer_interrupts(report)
     if order.seed is not None:
         random.seed(order.seed)
         if numpy is not None:
             numpy.random.seed(order.seed % 2**32)
     sys.path.insert(0, scratch)
-    sys.argv[:] = [FILENAME]
-    status = _run(source, order.echo_last, report)
+    status = _run(source, order.echo_last)
     for finish in (threading._shutdown, atexit._run_exitfuncs, _flush):  # type: ignore[attr-defined]
         try:
             finish()
@@ -146,7 +158,7 @@ def _open_streams() -> None:
         setattr(sys, f"__{name}__", stream)
 
 
-def _answer_interrupts(report: int) -> None:
+def _answer_interrupts() -> None:
     """On SIGXCPU (the worker: time is over) say where the program is, even in the middle of a C call, and
     flush.
     """
@@ -156,7 +168,7 @@ def _answer_interrupts(report: int) -> None:
         os._exit(128 + number)
 
     signal.signal(signal.SIGXCPU, flush_and_leave)
-    faulthandler.register(signal.SIGXCPU, file=report, all_threads=False, chain=True)
+    faulthandler.register(signal.SIGXCPU, file=_REPORT, all_threads=False, chain=True)
 
 
 def _flush() -> None:
@@ -165,7 +177,7 @@ def _flush() -> None:
             stream.flush()  # type: ignore[union-attr]
 
 
-def _run(source: str, echo_last: bool, report: int) -> int:
+def _run(source: str, echo_last: bool) -> int:
     """Run `source` as the main module; return the exit status."""
     module = types.ModuleType("__main__")
     module.__dict__["__builtins__"] = builtins
@@ -181,7 +193,7 @@ def _run(source: str, echo_last: bool, report: int) -> int:
     except BaseException as error:
         _print_exception(error)
         with contextlib.suppress(OSError):
-            os.write(report, f"exception {type(error).__name__}\n".encode(errors="replace"))
+            os.write(_REPORT, f"exception {type(error).__name__}\n".encode(errors="replace"))
         return 1
     return 0
 

@@ -10,6 +10,7 @@ and the zygote answers each program with one `Ending`.
 from __future__ import annotations
 
 import json
+import marshal
 import struct
 from dataclasses import asdict, dataclass
 
@@ -30,7 +31,7 @@ class NurseryConfig:
 
     plan: Plan
     folder: str  # private to the service: sockets, mount point, scratch folders where mounts don't work
-    preload: tuple[str, ...]  # one layer each, on top of the standard library
+    preload: tuple[str, ...]  # one layer each, on top of those of the standard library
     memory_mib: int
     disk_mib: int
     processes: int
@@ -47,28 +48,31 @@ class NurseryConfig:
         return cls(plan=plan, preload=tuple(fields.pop("preload")), **fields)
 
     def socket_path(self, layer: int) -> str:
-        """Where the nursery of `layer` listens: 0 is the bare standard library, then one for each of
-        `preload`.
-        """
+        """Where the nursery of `layer` (see `layers`) listens."""
         return f"{self.folder}/layer{layer}"
 
 
 @dataclass(frozen=True)
 class Order:
-    """How to run one program. Its text and its stdin come as descriptors, its expected output not at all."""
+    """How to run one program. Its stdin comes as a descriptor, its expected output not at all.
+
+    `text` is None where it is too long for a message and comes as a descriptor, too. Sent by `marshal`: both sides are
+    the same interpreter, the worker is trusted, and the program's process has little to touch, and so to copy.
+    """
 
     timeout: float
     echo_last: bool
     seed: int | None
+    text: bytes | None = None
 
     def to_bytes(self) -> bytes:
         """The order as one message."""
-        return json.dumps(asdict(self)).encode()
+        return marshal.dumps(self.__dict__)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Order:
         """The inverse of to_bytes."""
-        return cls(**json.loads(data))
+        return cls(**marshal.loads(data))
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,8 @@ class Zygote:
         try:
             if self.plan.uid:
                 drop_uid(self.uid)
-            kernel.die_with_parent(os.getppid())  # after the change of user, which would clear it
+            if not self.plan.pid:  # the end of process 1 ends its whole namespace
+                kernel.die_with_parent(os.getppid())  # after the change of user, which would clear it
             if os.geteuid() == 0 or self.plan.user:
                 kernel.drop_capabilities()
             # Only our own memory counts from here; a sibling of the same job may look, the domain keeps

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
@@ -130,6 +129,8 @@ def interpreter_readable_by_all() -> bool:
 
 
 def _try_mount(enter: Callable[[], None]) -> None:
+    import tempfile  # here: the sandbox has no use for it, and every program would carry it along
+
     folder = tempfile.mkdtemp(prefix="code-judge-probe-")
     try:
         enter()

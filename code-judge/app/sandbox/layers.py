@@ -1,4 +1,7 @@
-"""Which modules a nursery imports before any program, in layers: each is a process that stands on the one below.
+"""Which modules a nursery imports before any program, in layers, each a process that is forked from another:
+
+    core ─┬─ standard library
+          └─ first of PRELOAD (numpy) ── second (sympy) ── ...
 
 A fork copies the page tables of everything that is imported, and its end frees them again. So a program is forked from
 the lowest layer that has what its text names; a module that is named nowhere here is imported by the program itself.
@@ -13,7 +16,7 @@ from collections.abc import Sequence
 CORE = (
     "__future__", "abc", "ast", "bisect", "cmath", "collections", "collections.abc", "contextlib", "copy", "datetime",
     "decimal", "encodings.idna", "encodings.latin_1", "enum", "fractions", "functools", "heapq", "io", "itertools",
-    "json", "linecache", "math", "numbers", "operator", "os", "random", "re", "statistics", "string", "struct", "sys",
+    "json", "linecache", "math", "numbers", "operator", "os", "re", "string", "struct", "sys",
     "textwrap", "time", "traceback", "types", "typing", "warnings",
 )  # fmt: skip
 # Name in the text: modules to import. They bring shared libraries and hooks that run at every fork and every exit.
@@ -22,17 +25,25 @@ STANDARD = {
     "concurrent": "concurrent.futures", "csv": "csv", "dataclasses": "dataclasses", "difflib": "difflib",
     "glob": "glob", "hashlib": "hashlib", "html": "html", "inspect": "inspect", "locale": "locale",
     "logging": "logging", "multiprocessing": "multiprocessing.pool", "pathlib": "pathlib", "pickle": "pickle",
-    "platform": "platform", "pprint": "pprint", "queue": "queue", "secrets": "secrets", "shutil": "shutil",
-    "socket": "socket", "subprocess": "subprocess", "tempfile": "tempfile", "threading": "threading",
-    "timeit": "timeit", "unicodedata": "unicodedata", "unittest": "unittest", "urllib": "urllib.parse",
-    "uuid": "uuid", "zlib": "zlib",
+    "platform": "platform", "pprint": "pprint", "queue": "queue", "random": "random", "secrets": "secrets",
+    "shutil": "shutil", "socket": "socket", "statistics": "statistics", "subprocess": "subprocess",
+    "tempfile": "tempfile", "threading": "threading", "timeit": "timeit", "unicodedata": "unicodedata",
+    "unittest": "unittest", "urllib": "urllib.parse", "uuid": "uuid", "zlib": "zlib",
 }  # fmt: skip
 _NAMED = re.compile(r"\b(?:" + "|".join(STANDARD) + r")\b")
 
 
 def modules(preload: Sequence[str]) -> list[tuple[str, ...]]:
-    """What each layer imports on top of the one below: CORE, STANDARD, then each of `preload`."""
+    """What each layer imports on top of the one that it stands on: CORE, STANDARD, then each of `preload`."""
     return [CORE, tuple(STANDARD.values()), *((name,) for name in preload)]
+
+
+def above(number: int, preload: Sequence[str]) -> list[int]:
+    """The numbers of the layers that stand on layer `number`."""
+    first = [2] if preload else []
+    if number == 0:
+        return [1, *first]
+    return [number + 1] if 2 <= number < len(preload) + 1 else []
 
 
 def choose(text: str, preload: Sequence[str]) -> int:

@@ -58,6 +58,7 @@ def start(config: NurseryConfig) -> tuple[subprocess.Popen[bytes], socket.socket
         # One thread: a process with more can't be forked safely. Fixed hashes: sets print in the same order
         # everywhere.
         env={
+            "LD_BIND_NOW": "1",  # look up every library function here, not in each program anew
             "OPENBLAS_NUM_THREADS": "1",
             "OMP_NUM_THREADS": "1",
             "PYTHONHASHSEED": "0",
@@ -101,7 +102,7 @@ def _forget_the_service() -> None:
 
 
 def _serve_layers(config: NurseryConfig, manager: socket.socket) -> None:
-    """Listen with the imports of one layer; a forked child does so with those of the next, and so on."""
+    """Listen with the imports of layer 0; forked children do so with those of the layers above."""
     wanted = layers.modules(config.preload)
     layer = 0
     while True:
@@ -111,21 +112,24 @@ def _serve_layers(config: NurseryConfig, manager: socket.socket) -> None:
             os.unlink(config.socket_path(layer))  # left by a nursery before us
         listener.bind(config.socket_path(layer))
         listener.listen(128)
-        upper = None
-        if layer + 1 < len(wanted):
+        above: list[int] = []
+        for upper in layers.above(layer, config.preload):
             child = os.fork()
             if child == 0:
-                listener.close()
                 kernel.die_with_parent(os.getppid())
-                layer += 1
-                continue
-            upper = os.pidfd_open(child)
-        gc.collect()
-        gc.freeze()  # a collection in a job must not touch, and so copy, the pages of the imports
-        pages.collapse()
-        manager.send(b"\n")
-        _accept_forever(config, listener, manager, upper)
-        os._exit(0)
+                layer = upper
+                break
+            above.append(os.pidfd_open(child))
+        else:
+            gc.collect()
+            gc.freeze()  # a collection in a job must not touch, and so copy, the pages of the imports
+            pages.collapse()
+            manager.send(b"\n")
+            _accept_forever(config, listener, manager, above)
+            os._exit(0)
+        listener.close()
+        for other in above:
+            os.close(other)
 
 
 def _import(names: tuple[str, ...]) -> None:
@@ -138,11 +142,11 @@ def _import(names: tuple[str, ...]) -> None:
 
 
 def _accept_forever(
-    config: NurseryConfig, listener: socket.socket, manager: socket.socket, upper: int | None
+    config: NurseryConfig, listener: socket.socket, manager: socket.socket, above: list[int]
 ) -> None:
-    """Fork a zygote for every connection, until the manager goes away or the layer above dies."""
+    """Fork a zygote for every connection, until the manager goes away or a layer above dies."""
     poller = select.poll()
-    for descriptor in (listener.fileno(), manager.fileno(), *([upper] if upper is not None else [])):
+    for descriptor in (listener.fileno(), manager.fileno(), *above):
         poller.register(descriptor, select.POLLIN)
     while True:
         ready = [descriptor for descriptor, _ in poller.poll()]
@@ -152,7 +156,7 @@ def _accept_forever(
         if os.fork() == 0:
             listener.close()
             manager.close()
-            if upper is not None:
+            for upper in above:
                 os.close(upper)
             zygote.become(config, connection)
         connection.close()

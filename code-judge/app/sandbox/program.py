@@ -16,12 +16,10 @@ import faulthandler
 import io
 import linecache
 import os
-import random
 import resource
 import signal
 import socket
 import sys
-import threading
 import traceback
 import types
 from typing import Any, NoReturn
@@ -30,6 +28,7 @@ from app.sandbox.protocol import MESSAGE_LIMIT, NurseryConfig, Order
 
 FILENAME = "<code>"
 _EAGER_WRITES = 256
+_REHEARSALS = 16
 _FUTURE_FLAGS = 0x1FF0000
 _STACK = 64 << 20
 _THREADS_ALLOWANCE = 128 << 20  # stacks and arenas are reserved long before they are used
@@ -45,6 +44,8 @@ def prepare() -> None:
     reader, writer = os.pipe()  # so that the streams know what they will write to
     for source, target in ((empty, 0), (writer, 1), (empty, _REPORT)):
         os.dup2(source, target, inheritable=target < 2)
+    _open_streams()
+    _rehearse()
     for descriptor in (empty, reader, writer):
         os.close(descriptor)
     _open_streams()
@@ -52,6 +53,14 @@ def prepare() -> None:
     sys.argv[:] = [FILENAME]
     for name in [name for name in sys.modules if name == "app" or name.startswith("app.")]:
         del sys.modules[name]  # not the service's: a job's `import app` must fail or find its own
+
+
+def _rehearse() -> None:
+    """Run a small program until the interpreter has specialized the code on the way, which writes into it."""
+    for _ in range(_REHEARSALS):
+        order = Order.from_bytes(Order(1.0, True, None, b"x = 1\nprint(x)\nx").to_bytes())
+        _run((order.text or b"").decode(), order.echo_last)
+        _flush()
 
 
 def limit_resources(config: NurseryConfig) -> None:
@@ -116,14 +125,18 @@ def main(jobs: socket.socket, scratch: str) -> NoReturn:
     cpu = int(order.timeout) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
     if order.seed is not None:
+        import random  # not before: it has a hook that runs at every fork
+
         random.seed(order.seed)
         if numpy is not None:
             numpy.random.seed(order.seed % 2**32)
     sys.path.insert(0, scratch)
     status = _run(source, order.echo_last)
-    for finish in (threading._shutdown, atexit._run_exitfuncs, _flush):  # type: ignore[attr-defined]
+    threading: Any = sys.modules.get("threading")
+    for finish in (threading and threading._shutdown, atexit._run_exitfuncs, _flush):
         try:
-            finish()
+            if finish is not None:
+                finish()
         except BaseException:
             status = status or 1
     os._exit(status)

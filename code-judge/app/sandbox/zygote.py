@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import traceback
@@ -200,6 +199,8 @@ class Zygote:
     def _remove_scratch(self) -> None:
         if self.plan.mount:
             return
+        import shutil  # here: every program would carry its compression libraries along
+
         os.chdir("/")
         for folder, names, _ in os.walk(self.scratch):
             for name in names:

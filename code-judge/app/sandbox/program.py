@@ -162,9 +162,9 @@ class _EagerStream(io.TextIOWrapper):
 
 def _open_streams() -> None:
     streams = {
-        "stdin": open(0, encoding="utf-8", errors="surrogateescape"),  # noqa: SIM115
-        "stdout": _EagerStream(io.BufferedWriter(io.FileIO(1, "w"))),
-        "stderr": open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1),  # noqa: SIM115
+        "stdin": open(0, encoding="utf-8", errors="surrogateescape", closefd=False),  # noqa: SIM115
+        "stdout": _EagerStream(io.BufferedWriter(io.FileIO(1, "w", closefd=False))),
+        "stderr": open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False),  # noqa: SIM115
     }
     for name, stream in streams.items():
         setattr(sys, name, stream)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cleaner.coldstart.episodes import Observation
 from cleaner.errors import ConfigError
 from cleaner.saar.outcome import INFRASTRUCTURE, OK
-from cleaner.tools.judge_client import JudgeClient, JudgeSettings, JudgeUnavailable
 from cleaner.tools.observation import observation_text, status_of, truncate
+from code_judge.client import JudgeClient, JudgeSettings, JudgeSettingsError, JudgeUnavailable, python
 
 ERROR_STYLE = "last_line"
 """The tool's ``error_style`` in the quick start; a small model has no room for tracebacks."""
@@ -19,7 +19,6 @@ ERROR_STYLE = "last_line"
 MAX_TOKENS = 64
 """The tool's ``max_observation_tokens`` in the quick start."""
 
-_OPTIONS = {"echo_last": "1"}
 _CONCURRENCY = 16
 
 
@@ -38,17 +37,16 @@ class JudgeExecutor:
         return [self._seen[program] for program in programs]
 
     async def _run(self, programs: Sequence[str]) -> list[Observation]:
-        client = JudgeClient(self._settings)
+        submissions = [python(program, echo_last=True) for program in programs]
         try:
-            replies = await asyncio.gather(*(client.run_python(program, _OPTIONS) for program in programs))
+            async with JudgeClient(self._settings) as client:
+                replies = await client.run_many(submissions)
         except JudgeUnavailable as error:
             raise ConfigError(f"code-judge can't be used: {error}") from error
-        finally:
-            await client.close()
         return [_observation(reply) for reply in replies]
 
 
-def _observation(reply: dict[str, Any]) -> Observation:
+def _observation(reply: Mapping[str, Any]) -> Observation:
     status = status_of(reply)
     if status == INFRASTRUCTURE:
         raise ConfigError(f"code-judge could not run a program: {reply.get('reason')}")
@@ -57,9 +55,11 @@ def _observation(reply: dict[str, Any]) -> Observation:
 
 def judge_executor(url: str) -> JudgeExecutor:
     """An executor for the service at ``url``, checked with one program.  ``ConfigError`` when it doesn't answer."""
-    token = os.environ.get("CODE_JUDGE_TOKEN") or None
-    settings = JudgeSettings(url, deadline_s=60.0, max_concurrency=_CONCURRENCY, token=token)
-    check = JudgeExecutor(JudgeSettings(url, deadline_s=3.0, token=token))
+    try:
+        settings = JudgeSettings.from_environment(url=url, deadline_s=60.0, max_concurrency=_CONCURRENCY)
+    except JudgeSettingsError as error:
+        raise ConfigError(f"code-judge: {error}") from error
+    check = JudgeExecutor(replace(settings, deadline_s=3.0))
     (seen,) = check(["print(6 * 7)"])
     if not seen.ok or seen.text != "42":
         raise ConfigError(f"code-judge at {url} answers print(6 * 7) with {seen.text!r}")

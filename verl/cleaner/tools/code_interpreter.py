@@ -8,10 +8,11 @@ from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from cleaner.errors import ConfigError
 from cleaner.saar.outcome import FORMAT_ERROR, INFRASTRUCTURE, ToolOutcome
-from cleaner.tools.judge_client import JudgeSettings, JudgeUnavailable, shared_client
 from cleaner.tools.observation import ERROR_STYLES, exception_of, observation_text, status_of, truncate
 from cleaner.tools.outcomes import OUTCOME_KEY, UNAVAILABLE_TEXT
 from cleaner.tools.schema_check import schema_problem
+from code_judge.client import JudgeSettings, JudgeSettingsError, JudgeUnavailable, python, shared_client
+from code_judge.settings import URL_VARIABLE, token_of
 
 _SETTINGS = {
     "judge_url": "url",
@@ -20,8 +21,8 @@ _SETTINGS = {
     "max_concurrency": "max_concurrency",
 }
 _OWN_KEYS = ("max_observation_tokens", "error_style", "echo_last", "type")
-_URL_VARIABLE = "CODE_JUDGE_URL"
-_TOKEN_VARIABLE = "CODE_JUDGE_TOKEN"
+_DEADLINE_S = 120.0
+_TIMEOUT_S = 60.0
 
 
 def default_schema() -> OpenAIFunctionToolSchema:
@@ -46,10 +47,11 @@ class CodeInterpreter(BaseTool):
     """Stateless: every call is a program of its own.
 
     Configuration (the tool's `config` in the file of `multi_turn.tool_config_path`):
-        judge_url: address of code-judge; default: the environment's CODE_JUDGE_URL.
+        judge_url: address of code-judge, or several with commas between; default: the environment's CODE_JUDGE_URL.
         timeout_s: seconds for one request (60). The program's own limit is the judge's.
         deadline_s: seconds for one call, retries of infrastructure faults included (120).
-        max_concurrency: calls at a time from this worker process (64).
+        max_concurrency: programs at a time from this worker process (64), those of reward functions that use the
+            same service by `code_judge.client` included.
         max_observation_tokens: longer output keeps its head and its tail (512). verl cuts to
             `multi_turn.max_tool_response_length` *characters* after that: set it high enough.
         error_style: `traceback`, or `last_line` (error and line number only).
@@ -71,12 +73,16 @@ class CodeInterpreter(BaseTool):
                     f"unknown key {key!r} in the configuration of {self.name}; valid: {', '.join(known)}."
                 )
         given = {ours: config[key] for key, ours in _SETTINGS.items() if config.get(key) is not None}
-        given.setdefault("url", os.environ.get(_URL_VARIABLE, ""))
+        given.setdefault("url", os.environ.get(URL_VARIABLE, ""))
         if not given["url"]:
             raise ConfigError(
-                f"{self.name}: no judge; set {_URL_VARIABLE} or judge_url in the tool's configuration."
+                f"{self.name}: no judge; set {URL_VARIABLE} or judge_url in the tool's configuration."
             )
-        self._judge = JudgeSettings(**given, token=os.environ.get(_TOKEN_VARIABLE) or None)
+        given = {"deadline_s": _DEADLINE_S, "request_timeout_s": _TIMEOUT_S, **given}
+        try:
+            self._judge = JudgeSettings(**given, token=token_of())
+        except JudgeSettingsError as error:
+            raise ConfigError(f"{self.name}: {error}") from error
         self._max_tokens = config.get("max_observation_tokens", 512)
         if (
             isinstance(self._max_tokens, bool)
@@ -87,7 +93,7 @@ class CodeInterpreter(BaseTool):
         self._error_style = config.get("error_style", "traceback")
         if self._error_style not in ERROR_STYLES:
             raise ConfigError(f"error_style={self._error_style!r} must be one of {', '.join(ERROR_STYLES)}.")
-        self._options = {"echo_last": "1" if config.get("echo_last", True) else "0"}
+        self._echo_last = bool(config.get("echo_last", True))
 
     async def execute(
         self, instance_id: str, parameters: dict[str, Any], **kwargs: Any
@@ -106,7 +112,8 @@ class CodeInterpreter(BaseTool):
         if problem is not None:
             return ToolOutcome(FORMAT_ERROR, text=f"Invalid arguments for '{self.name}': {problem}")
         try:
-            reply = await shared_client(self._judge).run_python(parameters["code"], self._options)
+            program = python(parameters["code"], echo_last=self._echo_last)
+            reply = await shared_client(self._judge).run(program)
         except JudgeUnavailable as error:
             return ToolOutcome(INFRASTRUCTURE, type(error).__name__, UNAVAILABLE_TEXT, retryable=True)
         status = status_of(reply)

@@ -15,6 +15,7 @@ from verl.tools.schemas import ToolResponse
 from cleaner.errors import ToolInfrastructureError
 from cleaner.saar.outcome import INFRASTRUCTURE, OK, PROGRAM_ERROR, TIMEOUT, ToolOutcome
 from cleaner.tools.schema_check import schema_problem
+from code_judge.errors import JudgeUnavailable
 
 # Key of the third value of a tool's `execute`; the value is a ToolOutcome or its `to_dict`.
 OUTCOME_KEY = "outcome"
@@ -114,7 +115,7 @@ def outcome_of(metrics: Any, text: str, error: Exception | None) -> ToolOutcome:
         text: what the model is shown.
         error: what the tool raised.
     """
-    if isinstance(error, ToolInfrastructureError):
+    if isinstance(error, ToolInfrastructureError | JudgeUnavailable):
         return ToolOutcome(
             INFRASTRUCTURE, exception=type(error).__name__, text=UNAVAILABLE_TEXT, retryable=True
         )

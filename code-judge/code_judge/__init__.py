@@ -1,0 +1,1 @@
+"""The client of code-judge: `from code_judge.client import JudgeClient`. Imports nothing of the service."""

@@ -1,7 +1,13 @@
-"""A private Valkey server: no port, a Unix socket in a folder that only this user can enter."""
+"""A private Valkey server: no port, a Unix socket in a folder that only this user can enter.
+
+It appends every change to a file, synced once a second, so that jobs and answers survive its restart; with DATA_DIR
+that of the whole service, too.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import time
 
@@ -34,9 +40,25 @@ def uri(folder: str) -> str:
     return f"unix://{folder}/valkey.sock"
 
 
-def start(folder: str) -> subprocess.Popen[bytes]:
-    """Start a server in `folder` and wait until it answers. Raises NoServer. It holds jobs only, and
-    forgets them.
+def claim(folder: str) -> int:
+    """Make `folder` if need be and lock it for this process; the descriptor of the lock. Raises NoServer."""
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        lock = os.open(f"{folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise NoServer(f"DATA_DIR={folder} can't be used: {error}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise NoServer(f"DATA_DIR={folder} is in use by another service: give each its own") from None
+    return lock
+
+
+def start(folder: str, persist: bool = True, data: str | None = None) -> subprocess.Popen[bytes]:
+    """Start a server whose socket is in `folder` and wait until it answers. Raises NoServer.
+
+    persist: keep its content in a file. data: the folder of that file, if not `folder` itself.
     """
     path = f"{folder}/valkey.sock"
     if len(path) > _LONGEST_SOCKET_PATH:
@@ -46,8 +68,9 @@ def start(folder: str) -> subprocess.Popen[bytes]:
         "unixsocket": path,
         "unixsocketperm": "700",
         "save": "",
-        "appendonly": "no",
-        "dir": folder,
+        "appendonly": "yes" if persist else "no",
+        "appendfsync": "everysec",
+        "dir": os.path.abspath(data) if data else folder,
         "logfile": f"{folder}/valkey.log",
         "daemonize": "no",
     }
@@ -60,6 +83,8 @@ def start(folder: str) -> subprocess.Popen[bytes]:
         try:
             client.ping()
             return process
+        except redis.BusyLoadingError:
+            time.sleep(0.01)  # it reads its file
         except redis.RedisError as error:
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()

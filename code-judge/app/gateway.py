@@ -1,33 +1,26 @@
-"""From a web process to the workers and back: one connection that sends, one that listens, whatever the
-load.
-"""
+"""The queue as a web process sees it: what is let in, in which order, and what comes of it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 import time
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 import redis
-import redis.asyncio
 
-from app.job import Job, Keys, outcome
+from app.job import Cases, Job, Keys, Steps, outcome
+from app.metrics import Tally
+from app.postbox import Postbox
 from app.settings import Settings
 
-log = logging.getLogger("code-judge.gateway")
-
-_LISTEN_SECONDS = 5
 _ANSWER_GRACE = 5.0  # seconds beyond waiting and running before a job is given up
-_BATCH_WINDOW = 64  # jobs of one batch that are in the queue at a time; the rest leaves room for others
-_SEND_AT_ONCE = 256
-_RETRY = 0.1
-_BACKLOG_AGE = 0.05  # seconds that a known queue length is believed when it says that the queue is full
+_WINDOW_PER_WORKER = 4  # jobs of one batch that are in the queue at a time; the rest leaves room for others
+_SMALLEST_WINDOW = 16
+_WORKERS_AGE = 2.0  # seconds that a number of workers is believed
 
 
 class Overloaded(Exception):
@@ -38,83 +31,106 @@ class Overloaded(Exception):
         self.seconds = seconds
 
 
-@dataclass
-class _Waiting:
-    job: Job
-    stream: str
-    answer: asyncio.Future[dict[str, Any]]
-
-
 class Gateway:
-    """The queue as a web process sees it."""
+    """One a web process."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.keys = Keys(settings.redis_key_prefix)
-        self._reply = self.keys.reply(secrets.token_hex(8))
-        self._waiting: dict[str, _Waiting] = {}
-        self._outbox: list[_Waiting] = []
-        self._wake = asyncio.Event()
-        self._backlog = 0
-        self._backlog_at = 0.0
-        self._server_run: str | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._post = Postbox(settings, self.keys)
+        self._workers = 0
+        self._workers_at = float("-inf")
+        self._given_up = False
+        self.tally = Tally()
 
     async def start(self) -> None:
         """Begin to send and to listen. Redis need not be there yet."""
-        options: dict[str, Any] = {"socket_connect_timeout": 5, "socket_timeout": _LISTEN_SECONDS + 10}
-        self.redis: Any = redis.asyncio.Redis.from_url(
-            self.settings.redis_address, max_connections=16, **options
-        )
-        self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._listen())]
+        await self._post.start()
+        self.redis: Any = self._post.redis
 
     async def stop(self) -> None:
         """Stop both; waiting jobs get no answer any more."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        with contextlib.suppress(redis.RedisError, OSError):
-            await self.redis.delete(self._reply)
-        await self.redis.aclose()
+        await self._post.stop()
 
     async def admit(self) -> None:
         """Raise Overloaded if the queue is full now."""
         limit = self.settings.max_queue_length
-        if self._backlog + len(self._outbox) >= limit:
-            if time.monotonic() - self._backlog_at > _BACKLOG_AGE:
-                with contextlib.suppress(redis.RedisError, OSError):
-                    await self._measure_backlog()
-            if self._backlog + len(self._outbox) >= limit:
+        if self._post.backlog() >= limit:
+            backlog = limit
+            with contextlib.suppress(redis.RedisError, OSError):
+                backlog = await self._post.fresh_backlog()
+            if backlog >= limit:
                 raise Overloaded(max(1, min(30, round(self.settings.max_execution_time))))
 
-    async def run(self, job: Job, long: bool = False) -> dict[str, Any]:
+    async def run(self, job: Job) -> dict[str, Any]:
         """Queue one job and wait for its answer; never raises for what happens to the job."""
-        waiting = _Waiting(job, self.keys.streams[long], asyncio.get_running_loop().create_future())
-        self._waiting[job.id] = waiting
-        self._outbox.append(waiting)
-        self._wake.set()
-        patience = None if job.life is None else job.life + job.timeout + _ANSWER_GRACE
+        return await self._run(job, self.keys.jobs)
+
+    async def _run(self, job: Job, stream: str) -> dict[str, Any]:
+        if self._given_up:
+            return _given_up()
+        started = time.monotonic()
+        waiting = self._post.post(job, stream)
+        patience = None if job.life is None else job.life + job.longest + _ANSWER_GRACE
         try:
-            return await asyncio.wait_for(waiting.answer, patience)
+            answer = await asyncio.wait_for(waiting.answer, patience)
+            self.tally.observe("wait_seconds", max(0.0, time.monotonic() - started - answer["cost"]))
+            return answer
         except TimeoutError:
+            self._post.withdraw(waiting)
             text = f"no answer in {patience:g} s: are workers running, and Redis? See /status\n"
             return outcome(reason="queue_timeout", stderr=text, retryable=True)
+        except asyncio.CancelledError:
+            self._post.withdraw(waiting)
+            self.tally.count("cancelled")
+            raise
         finally:
-            del self._waiting[job.id]
+            self._post.forget(waiting)
+
+    def give_up(self) -> None:
+        """Answer all that waits, and all that comes, as retryable: this process is about to end."""
+        self._given_up = True
+        for waiting in self._post.waiting.values():
+            if not waiting.answer.done():
+                waiting.answer.set_result(_given_up())
+                self._post.withdraw(waiting)
+
+    async def quiet(self, seconds: float) -> None:
+        """Return as soon as no job waits or runs anywhere, at the latest after `seconds`."""
+        deadline = time.monotonic() + seconds
+        with contextlib.suppress(redis.RedisError, OSError):
+            while time.monotonic() < deadline and await self._post.measure_backlog():
+                await asyncio.sleep(0.05)
 
     async def run_many(self, jobs: Sequence[Job | dict[str, Any]], long: bool) -> list[dict[str, Any]]:
         """Run jobs a window at a time; an item that is an answer already is passed through. Keeps the
         order.
         """
-        room = asyncio.Semaphore(_BATCH_WINDOW)
+        stream = self.keys.long_jobs if long else self.keys.batch_jobs
+        window = await self._window()
+        room = asyncio.Semaphore(window)
 
         async def one(item: Job | dict[str, Any]) -> dict[str, Any]:
+            nonlocal window
             if isinstance(item, dict):
                 return item
             async with room:
-                return await self.run(item, long)
+                answer = await self._run(item, stream)
+            for _ in range(await self._window() - window):  # workers have joined
+                window += 1
+                room.release()
+            return answer
 
         return list(await asyncio.gather(*map(one, jobs)))
+
+    async def _window(self) -> int:
+        """How many jobs of a batch keep all workers busy."""
+        if time.monotonic() - self._workers_at > _WORKERS_AGE:
+            self._workers_at = time.monotonic()
+            with contextlib.suppress(redis.RedisError, OSError):
+                hosts = await self._hosts()
+                self._workers = sum(facts["workers"] for facts in hosts.values())
+        return max(_SMALLEST_WINDOW, _WINDOW_PER_WORKER * self._workers)
 
     def job(
         self,
@@ -125,103 +141,67 @@ class Gateway:
         echo: bool,
         seed: int | None,
         long: bool,
+        steps: Steps | None = None,
+        cases: Cases | None = None,
+        math: bool = False,
     ) -> Job:
         """A job of this web process."""
         life = None if long else self.settings.max_queue_work_life_time
-        return Job(secrets.token_hex(12), self._reply, text, stdin, expected, timeout, echo, seed, life)
+        return Job(
+            secrets.token_hex(12),
+            self._post.reply,
+            text,
+            stdin,
+            expected,
+            timeout,
+            echo,
+            seed,
+            life,
+            steps,
+            cases,
+            math,
+        )
 
     async def status(self) -> dict[str, Any]:
         """Queue length, live workers, and what isolates their programs. Raises redis.RedisError."""
-        waiting, running = 0, 0
+        pipe = self.redis.pipeline(transaction=False)
         for stream in self.keys.streams:
-            await self._join(stream)
-            pending = (await self.redis.xpending(stream, Keys.GROUP))["pending"]
-            waiting += max(0, await self.redis.xlen(stream) - pending)
-            running += pending
-        hosts = [name.decode() for name in await self.redis.smembers(self.keys.hosts)]
-        beats = await self.redis.mget([self.keys.host(name) for name in hosts]) if hosts else []
-        alive = {name: orjson.loads(beat) for name, beat in zip(hosts, beats, strict=True) if beat}
-        if gone := set(hosts) - set(alive):
-            await self.redis.srem(self.keys.hosts, *gone)
-        isolation = [facts["isolation"] for facts in alive.values()]
-        same = all(facts == isolation[0] for facts in isolation)
+            pipe.xgroup_create(stream, Keys.GROUP, id="0", mkstream=True)
+            pipe.xpending(stream, Keys.GROUP)
+            pipe.xlen(stream)
+        answers = await pipe.execute(raise_on_error=False)
+        waiting, running = 0, 0
+        for made, pending, length in zip(answers[::3], answers[1::3], answers[2::3], strict=True):
+            for answer in (made, pending, length):
+                if isinstance(answer, Exception) and not str(answer).startswith("BUSYGROUP"):
+                    raise answer
+            waiting += max(0, length - pending["pending"])
+            running += pending["pending"]
+        alive = await self._hosts()
         return {
             "queue": waiting,
             "num_workers": sum(facts["workers"] for facts in alive.values()),
             "running": running,
-            "isolation": (
-                isolation[0] if isolation and same else {n: f["isolation"] for n, f in alive.items()}
-            ),
+            "isolation": _common({name: facts["isolation"] for name, facts in alive.items()}),
+            "cpp": _common({name: facts.get("cpp", "no") for name, facts in alive.items()}),
         }
 
-    async def _join(self, stream: str) -> None:
-        try:
-            await self.redis.xgroup_create(stream, Keys.GROUP, id="0", mkstream=True)
-        except redis.ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
+    async def _hosts(self) -> dict[str, Any]:
+        """What each live host tells of itself."""
+        names = [name.decode() for name in await self.redis.smembers(self.keys.hosts)]
+        beats = await self.redis.mget([self.keys.host(name) for name in names]) if names else []
+        alive = {name: orjson.loads(beat) for name, beat in zip(names, beats, strict=True) if beat}
+        if gone := set(names) - set(alive):
+            await self.redis.srem(self.keys.hosts, *gone)
+        return alive
 
-    async def _send(self) -> None:
-        """Put into the streams what is in the outbox, everything that has gathered in one round trip."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._outbox:
-                batch = self._outbox[:_SEND_AT_ONCE]
-                pipe = self.redis.pipeline(transaction=False)
-                for waiting in batch:
-                    pipe.xadd(waiting.stream, {"job": waiting.job.to_bytes()})
-                for stream in self.keys.streams:
-                    pipe.xlen(stream)
-                if await self._reached(
-                    pipe.execute(), keep=lambda answers: self._note_backlog(sum(answers[-2:]))
-                ):
-                    del self._outbox[: len(batch)]
 
-    async def _measure_backlog(self) -> None:
-        lengths = [await self.redis.xlen(stream) for stream in self.keys.streams]
-        self._note_backlog(sum(lengths))
+def _common(facts: dict[str, Any]) -> Any:
+    """What all hosts say alike, else what each says."""
+    values = list(facts.values())
+    return values[0] if values and all(value == values[0] for value in values) else facts
 
-    def _note_backlog(self, length: int) -> None:
-        self._backlog, self._backlog_at = length, time.monotonic()
 
-    async def _reached(self, call: Awaitable[Any], keep: Any) -> bool:
-        """Await a call to Redis and hand its answer to `keep`; False, after a pause, if Redis was not
-        reached.
-        """
-        try:
-            keep(await call)
-            return True
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-            log.warning("Redis is away (%s); trying again", error)
-            await asyncio.sleep(_RETRY)
-            return False
-
-    async def _listen(self) -> None:
-        """Hand every answer that arrives to the request that waits for it."""
-        while True:
-            if not await self._reached(self.redis.info("server"), keep=self._notice_restart):
-                continue
-            while await self._reached(
-                self.redis.blmpop(_LISTEN_SECONDS, 1, self._reply, direction="LEFT", count=256),
-                keep=self._deliver,
-            ):
-                pass
-
-    def _notice_restart(self, facts: dict[str, Any]) -> None:
-        """If this is another server than before, it may have lost the jobs: put them in again (twice does
-        no harm).
-        """
-        run = str(facts["run_id"])
-        if self._server_run not in (None, run):
-            unsent = {waiting.job.id for waiting in self._outbox}
-            self._outbox += [waiting for name, waiting in self._waiting.items() if name not in unsent]
-            self._wake.set()
-        self._server_run = run
-
-    def _deliver(self, popped: Any) -> None:
-        for message in popped[1] if popped else []:
-            answer = orjson.loads(message)
-            waiting = self._waiting.get(answer["id"])
-            if waiting is not None and not waiting.answer.done():
-                waiting.answer.set_result(answer["result"])
+def _given_up() -> dict[str, Any]:
+    text = "the service stopped before the program was through; ask again\n"
+    return outcome(reason="queue_timeout", stderr=text, retryable=True)

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import orjson
 
 RESULT_LIFE = 600  # seconds that an unread answer is kept
+
+
+_HANDLING = 15.0  # seconds for reading a compiled program and files out of the sandbox, on a slow machine
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How a job runs that is more than one Python text."""
+
+    language: Literal["python", "cpp"]
+    compile_timeout: float = 0.0  # seconds; 0 where nothing is compiled
+    memory_mib: int | None = None  # None: MAX_MEMORY
+    files: dict[str, str] = field(default_factory=dict)  # path in the scratch folder: base64
+    fetch: tuple[str, ...] = ()  # paths
+    whole: bool = False  # the answer has "steps", what came of each, with output up to MAX_RUN_CODE_OUTPUT
+
+
+@dataclass(frozen=True)
+class Cases:
+    """The tests of a job, all run after its text in the same process."""
+
+    tests: tuple[str, ...]  # Python texts; with `expected` the arguments of calls, as JSON
+    expected: tuple[str, ...] | None = None  # JSON; never leaves the worker
+    function: str | None = None
+    tolerance: float = 0.0
+    stop_on_failure: bool = False
+    timeout: float | None = None  # seconds for each test
 
 
 @dataclass(frozen=True)
@@ -23,21 +50,35 @@ class Job:
     echo_last: bool
     seed: int | None
     life: float | None  # seconds that it may wait for a worker; None: as long as it takes
+    steps: Steps | None = None  # None: the text is Python, and nothing else is asked for
+    cases: Cases | None = None  # None: no tests but what the program prints
+    math: bool = False  # the text is a final answer, `expected` what it is to equal
+
+    @property
+    def longest(self) -> float:
+        """Seconds that a worker may take for it."""
+        more = 0.0 if self.steps is None else self.steps.compile_timeout + _HANDLING
+        return self.timeout + more
 
     def to_bytes(self) -> bytes:
         """The job as JSON."""
-        return orjson.dumps(asdict(self))
+        return orjson.dumps(self)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Job:
         """The inverse of to_bytes."""
-        return cls(**orjson.loads(data))
+        fields = orjson.loads(data)
+        if (steps := fields.get("steps")) is not None:
+            fields["steps"] = Steps(**{**steps, "fetch": tuple(steps["fetch"])})
+        if (cases := fields.get("cases")) is not None:
+            fields["cases"] = Cases(**cases)
+        return cls(**fields)
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The names of all keys of a service. The two streams differ in rank only: long batches wait for the
-    others.
+    """The names of all keys of a service. The streams differ in rank only: single runs pass batches, and long batches
+    wait for all others.
     """
 
     prefix: str
@@ -46,8 +87,13 @@ class Keys:
 
     @property
     def jobs(self) -> str:
-        """The stream of single runs and batches."""
+        """The stream of single runs."""
         return f"{self.prefix}:jobs"
+
+    @property
+    def batch_jobs(self) -> str:
+        """The stream of batches."""
+        return f"{self.prefix}:batch-jobs"
 
     @property
     def long_jobs(self) -> str:
@@ -55,9 +101,9 @@ class Keys:
         return f"{self.prefix}:long-jobs"
 
     @property
-    def streams(self) -> tuple[str, str]:
-        """Both, the first in rank first."""
-        return (self.jobs, self.long_jobs)
+    def streams(self) -> tuple[str, str, str]:
+        """All, the first in rank first."""
+        return (self.jobs, self.batch_jobs, self.long_jobs)
 
     @property
     def hosts(self) -> str:
@@ -68,9 +114,19 @@ class Keys:
         """The heartbeat of a host; expires soon after the host's manager stopped."""
         return f"{self.prefix}:host:{name}"
 
+    @property
+    def metrics(self) -> str:
+        """The hash of everything that the processes of the service have counted."""
+        return f"{self.prefix}:metrics"
+
     def reply(self, web: str) -> str:
         """The list of answers for one web process."""
         return f"{self.prefix}:reply:{web}"
+
+    @staticmethod
+    def alive(reply: str) -> str:
+        """The heartbeat of the web process that reads the list `reply`; expires soon after the process ended."""
+        return f"{reply}:alive"
 
 
 def outcome(
@@ -83,6 +139,7 @@ def outcome(
     reason: str = "",
     retryable: bool = False,
     exception: str | None = None,
+    tests: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """The fields of a Result but sub_id, in their order of the contract."""
     return {
@@ -94,4 +151,5 @@ def outcome(
         "reason": reason,
         "retryable": retryable,
         "exception": exception,
+        "tests": tests,
     }

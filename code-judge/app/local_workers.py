@@ -10,7 +10,7 @@ import logging
 import os
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from app.manager import plan_for
 from app.processes import spawn, stop
@@ -20,8 +20,12 @@ log = logging.getLogger("code-judge.web")
 
 
 @contextlib.asynccontextmanager
-async def local_workers(settings: Settings) -> AsyncIterator[None]:
-    """Keep one manager alive for all web processes of this user, machine and Redis. Raises Unsafe."""
+async def local_workers(
+    settings: Settings, before_stop: Callable[[], Awaitable[None]] | None = None
+) -> AsyncIterator[None]:
+    """Keep one manager alive for all web processes of this user, machine and Redis. Raises Unsafe. At the
+    end, `before_stop` is awaited first: other web processes may still need the workers.
+    """
     if not settings.run_workers:
         yield
         return
@@ -29,6 +33,8 @@ async def local_workers(settings: Settings) -> AsyncIterator[None]:
     keeper = asyncio.create_task(_keep(settings))
     try:
         yield
+        if before_stop is not None:
+            await before_stop()
     finally:
         keeper.cancel()
         await asyncio.gather(keeper, return_exceptions=True)
@@ -53,7 +59,7 @@ async def _keep(settings: Settings) -> None:
             await asyncio.sleep(0 if lock is not None and manager is None else 1)
     finally:
         if manager is not None:
-            stop([manager])
+            stop([manager], hurry_after=1.0)  # nobody waits for what still runs
         if lock is not None:
             os.unlink(path)
             os.close(lock)

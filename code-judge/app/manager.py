@@ -20,18 +20,22 @@ from typing import Any
 import orjson
 import redis
 
-from app import __version__, worker
+from app import __version__, cpp, worker
 from app.folder import private_folder
 from app.job import Keys
-from app.sandbox import isolation, nursery
+from app.logs import become, event
+from app.metrics import Tally, add_to
+from app.outage import Outage
+from app.processes import set_title
+from app.sandbox import cgroup, isolation, nursery
 from app.sandbox.protocol import NurseryConfig
-from app.settings import Settings
+from app.settings import Settings, without_password
 
 log = logging.getLogger("code-judge.manager")
 
 _HEARTBEAT = 1.0
 _HEARTBEAT_LIFE = 4  # seconds after which a silent host's workers count no more
-_STOP_PATIENCE = 1.0
+_STOP_LOOK = 0.1  # seconds between two looks for a second signal
 _FAST_DEATH = 1.0  # a worker that lived shorter is restarted only after this pause
 
 
@@ -67,18 +71,23 @@ class Manager:
         self.redis: Any = redis.Redis.from_url(
             settings.redis_address, socket_timeout=2, socket_connect_timeout=2
         )
+        self.toolchain = cpp.find(settings)
+        self._cpp = (self.toolchain and self.toolchain.version()) or "no"
         self._slots: dict[int, int] = {}  # pidfd: slot
         self._pids: dict[int, int] = {}  # slot: pid
         self._started: dict[int, float] = {}  # slot: when
         self._nursery: subprocess.Popen[bytes] | None = None
         self._alive: socket.socket | None = None
-        self._beat_failed = False
         self._stopping = False
+        self._hurry = False
+        self._outage = Outage(log, without_password(settings.redis_address))
+        self._tally = Tally()
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _leave)
+        groups = cgroup.claim(cgroup.parents()) if self.plan.cgroup else ()
         with private_folder("workers") as folder, contextlib.suppress(SystemExit):
             os.mkdir(f"{folder}/root")
             config = NurseryConfig(
@@ -88,13 +97,16 @@ class Manager:
                 memory_mib=self.settings.max_memory,
                 disk_mib=self.settings.max_disk,
                 processes=self.settings.max_processes,
+                toolchain=() if self.toolchain is None else self.toolchain.folders,
+                groups=groups,
             )
             try:
                 self._supervise(config)
             finally:
                 for number in (signal.SIGTERM, signal.SIGINT):
-                    signal.signal(number, signal.SIG_IGN)
+                    signal.signal(number, self._hurry_up)
                 self._stop()
+                cgroup.remove(groups)
 
     def _supervise(self, config: NurseryConfig) -> None:
         beat_at = 0.0
@@ -107,12 +119,14 @@ class Manager:
                     self._start_worker(config, slot)
             if time.monotonic() >= beat_at:
                 beat_at = time.monotonic() + _HEARTBEAT
+                self._end_the_stopped()
                 self._beat()
             self._wait(max(0.0, beat_at - time.monotonic()))
 
     def _start_nursery(self, config: NurseryConfig) -> None:
         if self._alive is not None:
-            log.error("the nursery ended; starting another")
+            event(log, logging.ERROR, "nursery_restarted", "the nursery ended; starting another")
+            self._tally.count("nursery_restarts")
             self._alive.close()
         self._nursery, self._alive = nursery.start(config)
 
@@ -128,6 +142,8 @@ class Manager:
                 self._alive.close()  # only the manager keeps the nursery alive
             for pidfd in self._slots:
                 os.close(pidfd)
+            become(f"worker-{slot}")
+            set_title(f"code-judge worker {slot}")
             worker.run(self.settings, config, f"{self.host}-{slot}", slot, parent)
         self._pids[slot] = pid
         self._slots[os.pidfd_open(pid)] = slot
@@ -143,31 +159,53 @@ class Manager:
             os.close(pidfd)
             _, status = os.waitpid(self._pids.pop(slot), 0)
             if not self._stopping:
-                log.warning("worker %d ended with wait status %d; starting another", slot, status)
+                text = f"worker {slot} ended with wait status {status}; starting another"
+                event(log, logging.WARNING, "worker_restarted", text, slot=slot, wait_status=status)
+                self._tally.count("worker_restarts")
+
+    def _end_the_stopped(self) -> None:
+        """A worker that somebody stopped (SIGSTOP) holds its job for ever: end it, its successor takes the job up."""
+        for slot, pid in self._pids.items():
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as file:
+                if file.read().rpartition(")")[2].split()[0] == "T":
+                    event(log, logging.WARNING, "worker_stopped", f"worker {slot} was stopped; ending it", slot=slot)
+                    os.kill(pid, signal.SIGKILL)
 
     def _beat(self) -> None:
         """Tell the web processes who is here. Failing is no harm: the workers themselves wait for Redis."""
-        facts = {"workers": len(self._pids), "version": __version__, "isolation": self.plan.describe()}
+        facts = {
+            "workers": len(self._pids),
+            "version": __version__,
+            "isolation": self.plan.describe(),
+            "cpp": self._cpp,
+        }
+        counts = self._tally.take()
         try:
             pipe = self.redis.pipeline(transaction=False)
             pipe.set(self.keys.host(self.host), orjson.dumps(facts), ex=_HEARTBEAT_LIFE)
             pipe.sadd(self.keys.hosts, self.host)
+            add_to(pipe, self.keys, counts)
             pipe.execute()
-            self._beat_failed = False
+            self._outage.back()
         except redis.RedisError as error:
-            if not self._beat_failed:
-                log.error("no answer from %s: %s; waiting for it", _without_password(self.settings), error)
-            self._beat_failed = True
+            self._tally.give_back(counts)
+            self._outage.away(error)
+
+    def _hurry_up(self, number: int, frame: FrameType | None) -> None:
+        self._hurry = True
 
     def _stop(self) -> None:
-        """Let the workers end their jobs for a moment, then end everything."""
+        """Let the workers end their present jobs, until a second signal; then end everything."""
         self._stopping = True
+        seconds = self.settings.drain_seconds
+        text = f"stopping: programs that run may end ({seconds:g} s at most); again to end at once"
+        event(log, logging.INFO, "drain", text, seconds=seconds, workers=len(self._pids))
         for pid in self._pids.values():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_PATIENCE
-        while self._pids and time.monotonic() < deadline:
-            self._wait(deadline - time.monotonic())
+        deadline = time.monotonic() + seconds
+        while self._pids and time.monotonic() < deadline and not self._hurry:
+            self._wait(min(_STOP_LOOK, deadline - time.monotonic()))
         for pid in self._pids.values():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -184,8 +222,3 @@ class Manager:
 
 def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)
-
-
-def _without_password(settings: Settings) -> str:
-    scheme, separator, rest = settings.redis_address.partition("://")
-    return scheme + separator + rest.rpartition("@")[2]

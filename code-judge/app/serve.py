@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.request
@@ -19,13 +19,19 @@ import redis
 
 from app import embedded
 from app.folder import private_folder
-from app.manager import plan_for
-from app.processes import spawn, stop
-from app.sandbox import kernel
-from app.settings import Settings
+from app.logs import become, event
+from app.manager import Manager, plan_for
+from app.processes import Process, ended, fork, stop
+from app.sandbox import isolation, kernel
+from app.settings import CHECKED, Settings
+from app.web import serve_web
+
+log = logging.getLogger("code-judge.serve")
 
 _READY_PATIENCE = 60.0
-_RESTART_PAUSE = 0.5
+_LAST_ANSWERS = 3.0  # seconds beyond the drain in which a web process sends its last answers and ends
+_LAST_JOBS = 1.0  # seconds that the workers have for programs nobody waits for any more
+_FAST_DEATH = 1.0  # a process that lived shorter is started again only after this pause
 
 
 class CannotServe(Exception):
@@ -54,7 +60,7 @@ def serve(settings: Settings, options: Options) -> None:
         signal.signal(number, _leave)
     plan = plan_for(settings)
     with _listen(options.host, options.port) as listener, private_folder("serve") as folder:
-        service = _Service(settings, options, folder, listener)
+        service = _Service(settings, options, folder, listener, plan)
         try:
             with contextlib.suppress(SystemExit):
                 service.start()
@@ -62,11 +68,11 @@ def serve(settings: Settings, options: Options) -> None:
                 held = [
                     name for name, value in plan.describe().items() if value and name not in ("safe", "files")
                 ]
-                print(
-                    f"code-judge: ready at {service.url} ({workers} workers; {', '.join(held)})", flush=True
-                )
+                service.tell_ready(workers, held)
                 service.write_ready_file()
                 service.keep_running()
+            with contextlib.suppress(SystemExit):  # a second signal
+                service.drain()
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
@@ -76,33 +82,75 @@ def serve(settings: Settings, options: Options) -> None:
 class _Service:
     """The processes of one service, each with the way to start it again."""
 
-    def __init__(self, settings: Settings, options: Options, folder: str, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        options: Options,
+        folder: str,
+        listener: socket.socket,
+        plan: isolation.Plan,
+    ) -> None:
+        self.settings = settings
         self.options = options
+        self._plan = plan
+        self._listener = listener
+        self._lock: list[int] = []
+        self._leaving: list[Process] = []
         port = listener.getsockname()[1]
         host = f"[{options.host}]" if ":" in options.host else options.host
         self.url = f"http://{host}:{port}"
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._starters: dict[str, Callable[[], subprocess.Popen[bytes]]] = {}
+        self._processes: dict[str, Process] = {}
+        self._started: dict[str, float] = {}
+        # In this order, which is that of the time they take until they are of use.
+        self._starters: dict[str, Callable[[], Process]] = {"workers": self._fork_manager}
+        for number in range(options.web):
+            self._starters[f"web{number}"] = self._fork_web
         address = settings.redis_uri
         if address is None:
             address = embedded.uri(folder)
-            self._starters["valkey"] = lambda: embedded.start(folder)
+            persist, data = settings.redis_persist, settings.data_dir
+            if data is not None:
+                self._lock = [embedded.claim(data)]  # held by this process until it ends
+            self._starters["valkey"] = lambda: embedded.start(folder, persist, data)
         else:
             _check_redis(address)
-        environment = {"REDIS_URI": address, "RUN_WORKERS": "0"}
-        if options.workers is not None:
-            environment["MAX_WORKERS"] = str(options.workers)
-        self._starters["workers"] = lambda: spawn(["workers"], environment)
-        descriptor = listener.fileno()
-        for number in range(options.web):
-            self._starters[f"web{number}"] = lambda: spawn(
-                ["web", str(descriptor)], environment, [descriptor]
-            )
+        workers = settings.max_workers if options.workers is None else options.workers
+        self._parts = settings.model_copy(
+            update={"redis_uri": address, "run_workers": False, "max_workers": workers}
+        )
+
+    def _fork_manager(self) -> Process:
+        def main() -> None:
+            become("manager")
+            try:
+                Manager(self._parts, self._plan).run()
+            except RuntimeError as error:
+                print(f"code-judge: {error}", file=sys.stderr)
+                raise SystemExit(2) from None
+
+        door = self._listener.fileno()
+        return fork("workers", main, self._lock if door < 0 else [*self._lock, door])
+
+    def _fork_web(self) -> Process:
+        def main() -> None:
+            os.environ.update(
+                {"REDIS_URI": self._parts.redis_address, "RUN_WORKERS": "0", CHECKED: "1"}
+            )  # the application reads its settings itself, as under any other server
+            serve_web(self._listener)
+
+        return fork("web", main, self._lock)
 
     def start(self) -> None:
-        """Start everything, in order."""
-        for name, starter in self._starters.items():
-            self._processes[name] = starter()
+        """Start everything."""
+        if self.options.web > 1:
+            import fastapi  # noqa: F401  once for all of them
+            import uvicorn  # noqa: F401
+        for name in self._starters:
+            self._start(name)
+
+    def _start(self, name: str) -> None:
+        self._started[name] = time.monotonic()
+        self._processes[name] = self._starters[name]()
 
     def wait_until_ready(self) -> int:
         """Return the number of workers as soon as /ping answers and a worker is there. Raises CannotServe."""
@@ -133,27 +181,78 @@ class _Service:
     def keep_running(self) -> None:
         """Start again what ends, until a signal says stop."""
         while True:
-            time.sleep(_RESTART_PAUSE)
-            for name, process in self._processes.items():
-                if process.poll() is not None:
-                    print(
-                        f"code-judge: {name} ended with status {process.returncode}; starting it again",
-                        file=sys.stderr,
-                        flush=True,
-                    )
-                    with contextlib.suppress(embedded.NoServer):
-                        self._processes[name] = self._starters[name]()
+            self._keep_alive(None)
+
+    def _keep_alive(self, seconds: float | None) -> None:
+        """Wait until a process ends, `seconds` at the most, and start again what has ended."""
+        dead = [name for name, process in self._processes.items() if process.poll() is not None]
+        due = {name: self._started[name] + _FAST_DEATH for name in dead}
+        now = time.monotonic()
+        if not dead or min(due.values()) > now:
+            limits = [moment - now for moment in due.values()] + ([] if seconds is None else [seconds])
+            everything = [*self._processes.values(), *self._leaving]
+            living = [process for process in everything if process.poll() is None]
+            ended(living, min(limits, default=None))
+            return
+        for name in dead:
+            if due[name] <= now:
+                status = self._processes[name].returncode
+                text = f"{name} ended with status {status}; starting it again"
+                event(log, logging.WARNING, "process_restarted", text, part=name, status=status)
+                with contextlib.suppress(embedded.NoServer):
+                    self._start(name)
+
+    def tell_ready(self, workers: int, held: list[str]) -> None:
+        """Say where the service is, on stdout for people, as an event for JSON logs."""
+        text = f"ready at {self.url} ({workers} workers; {', '.join(held)})"
+        if self.settings.log_format == "json":
+            event(log, logging.INFO, "ready", text, url=self.url, workers=workers, isolation=held)
+        else:
+            print(f"code-judge: {text}", flush=True)
+        loopback = self.options.host.startswith("127.") or self.options.host in ("::1", "localhost")
+        if self.settings.token is None and not loopback:
+            text = (
+                f"{self.url} is open to other machines and nobody is asked for a token: whoever reaches the "
+                "port can run programs. Set CODE_JUDGE_TOKEN, or --host 127.0.0.1"
+            )
+            event(log, logging.WARNING, "no_token", text, host=self.options.host)
+
+    def drain(self) -> None:
+        """Have the web processes answer what they have accepted; all others are kept alive meanwhile. A
+        signal ends it.
+        """
+        seconds = self.settings.drain_seconds
+        text = f"stopping: what was accepted is answered first ({seconds:g} s at most); again to end at once"
+        event(log, logging.INFO, "drain", text, seconds=seconds)
+        self._remove_ready_file()
+        self._listener.close()
+        web = {name: process for name, process in self._processes.items() if name.startswith("web")}
+        for process in web.values():
+            process.terminate()
+        for name in web:
+            del self._processes[name]  # nobody starts it again
+        self._leaving = list(web.values())
+        deadline = time.monotonic() + seconds + _LAST_ANSWERS
+        while any(process.poll() is None for process in web.values()) and time.monotonic() < deadline:
+            self._keep_alive(deadline - time.monotonic())
 
     def stop(self) -> None:
         """Stop everything: first the doors, then the workers, then the server they talk through."""
+        self._remove_ready_file()
+        web = [process for name, process in self._processes.items() if name.startswith("web")]
+        for process in (*web, *self._leaving):
+            process.kill()  # after drain() there is none
+        stop(self._leaving + web)
+        if "workers" in self._processes:
+            stop([self._processes["workers"]], hurry_after=_LAST_JOBS)
+        if "valkey" in self._processes:
+            stop([self._processes["valkey"]])
+        event(log, logging.INFO, "stopped", "stopped")
+
+    def _remove_ready_file(self) -> None:
         if self.options.ready_file is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.options.ready_file)
-        web = [process for name, process in self._processes.items() if name.startswith("web")]
-        stop(web)
-        for name in ("workers", "valkey"):
-            if name in self._processes:
-                stop([self._processes[name]])
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

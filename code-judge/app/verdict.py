@@ -12,6 +12,7 @@ from app.sandbox.capture import Capture, Match
 from app.sandbox.cell import Outcome
 
 _FRAME = re.compile(rb'^  File "<code>", line (\d+) in (\S+)', re.MULTILINE)
+_WAITING = re.compile(rb'^  File "[^"]*threading.py", line \d+ in _shutdown', re.MULTILINE)
 _EXCEPTION = re.compile(rb"^exception (\w+)$", re.MULTILINE)
 
 
@@ -63,7 +64,7 @@ def _with_note(stderr: Capture, note: str) -> str:
 def _position(report: bytes, text: str) -> str:
     found = _FRAME.search(report)
     if found is None:
-        return ""
+        return ", waiting for its threads to end" if _WAITING.search(report) else ""
     number = int(found[1])
     lines = text.splitlines()
     source = lines[number - 1].strip() if 0 < number <= len(lines) else ""

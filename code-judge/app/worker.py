@@ -16,21 +16,24 @@ from typing import Any, NoReturn
 import orjson
 import redis
 
-from app import verdict
-from app.job import RESULT_LIFE, Job, Keys, outcome
+from app import cases, cpp, math_answer, steps, verdict
+from app.attendance import HELD_FOR_DEAD, Attendance
+from app.handover import Handover
+from app.job import Job, Keys, outcome
 from app.logs import event
 from app.sandbox import kernel, layers
-from app.sandbox.cell import Cell, SandboxLost
+from app.sandbox.cell import Cell, ClientLeft, SandboxLost
 from app.sandbox.protocol import NurseryConfig, Order
 from app.settings import Settings
 
 log = logging.getLogger("code-judge.worker")
 
-_BLOCK_MS = 1000
+_BLOCK_MS = 500
 _RETRY = 0.2  # seconds between two attempts to reach Redis
-_CLAIM_EVERY = 2.0  # seconds between two looks for the jobs of dead workers
-_CLAIM_GRACE = 3.0  # seconds beyond the time limit after which a job's worker is held for dead
+_CLAIM_EVERY = 0.5  # seconds between two looks for the jobs of dead workers
+_LONG_WAIT = 5.0  # seconds after which a web process has beaten, on a server that came back empty, too
 _MAX_DELIVERIES = 3
+_NATIVE = -1  # the kind of cell for compilers and compiled programs; others are numbers of layers
 _CELL_PATIENCE = 10.0  # seconds to wait for a nursery that is being restarted
 
 Entry = tuple[
@@ -71,12 +74,16 @@ class Worker:
         self.redis: Any = redis.Redis.from_url(
             settings.redis_address, socket_timeout=10, socket_connect_timeout=5
         )
+        self._hand_over = Handover(self.redis, self.keys, name)
+        self._stepper = steps.Stepper(settings, cpp.find(settings))
         self._cells: dict[int, Cell] = {}
         self._ready: deque[Entry] = deque()
         self._idle = False
         self._stopping = False
         self._clock_ahead = 0.0
         self._claim_at = 0.0
+        self._claimed_up_to = dict.fromkeys(self.keys.streams, "0-0")
+        self._attendance = Attendance(settings, name)
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Signal handler: leave at once when idle, else after the current job."""
@@ -97,6 +104,8 @@ class Worker:
                 if fresh:
                     self._join()
                     fresh = False
+                if not self._ready and time.monotonic() >= self._claim_at:
+                    self._claim()
                 if not self._ready:
                     self._fetch()
                 if self._ready:
@@ -117,16 +126,18 @@ class Worker:
         answer = self.redis.xreadgroup(Keys.GROUP, self.name, dict.fromkeys(self.keys.streams, "0"))
         self._ready.extend(_entries(answer, again=True))
 
+    def _claim(self) -> None:
+        """Take over a job whose worker shows no more sign of life."""
+        self._claim_at = time.monotonic() + _CLAIM_EVERY
+        for stream, start in self._claimed_up_to.items():
+            claimed = self.redis.xautoclaim(
+                stream, Keys.GROUP, self.name, int(HELD_FOR_DEAD * 1000), start, count=1
+            )
+            self._claimed_up_to[stream] = claimed[0]
+            self._ready.extend(_entries([(stream, claimed[1])], again=True))
+
     def _fetch(self) -> None:
-        """Wait up to a second for jobs: of dead workers now and then, else the first in rank."""
-        if time.monotonic() >= self._claim_at:
-            self._claim_at = time.monotonic() + _CLAIM_EVERY
-            idle_ms = int((self.settings.max_execution_time + _CLAIM_GRACE) * 1000)
-            for stream in self.keys.streams:
-                claimed = self.redis.xautoclaim(stream, Keys.GROUP, self.name, idle_ms, count=1)
-                self._ready.extend(_entries([(stream, claimed[1])], again=True))
-            if self._ready:
-                return
+        """Wait a while for jobs, the first in rank."""
         wanted = dict.fromkeys(self.keys.streams, ">")
         self._idle = True  # a stop from here on is obeyed at once; one just before, after a second
         try:
@@ -138,13 +149,23 @@ class Worker:
     def _handle(self, entry: Entry) -> None:
         stream, entry_id, fields, again = entry
         job = Job.from_bytes(fields[b"job"])
-        self._finish(stream, entry_id, job, self._answer(stream, entry_id, job, again))
+        self._attendance.begin(stream, entry_id, job.reply)
+        try:
+            answer = self._answer(stream, entry_id, job, again)
+        except ClientLeft:
+            self._drop(stream, entry_id)
+        else:
+            self._finish(stream, entry_id, job, answer)
+        finally:
+            self._attendance.end()
 
     def _answer(self, stream: str, entry_id: bytes, job: Job, again: bool) -> dict[str, Any]:
         waited = time.time() + self._clock_ahead - int(entry_id.partition(b"-")[0]) / 1000
         if job.life is not None and waited > job.life:
             text = f"no worker was free for {job.life:g} s; ask again, or start more workers (MAX_WORKERS)\n"
             return outcome(reason="queue_timeout", stderr=text, retryable=True)
+        if waited > _LONG_WAIT and not self.redis.exists(Keys.alive(job.reply)):
+            raise ClientLeft  # with the whole web process
         if again and self._deliveries(stream, entry_id) > _MAX_DELIVERIES:
             text = f"{_MAX_DELIVERIES} workers were lost while they ran this program; ask again\n"
             return outcome(reason="internal_error", stderr=text, retryable=True)
@@ -155,19 +176,19 @@ class Worker:
         return int(pending[0]["times_delivered"]) if pending else 0
 
     def _execute(self, job: Job) -> dict[str, Any]:
-        layer = layers.choose(job.text, self.config.preload)
-        order = Order(job.timeout, job.echo_last, job.seed)
+        layer = self._layer(job)
         patience = time.monotonic() + _CELL_PATIENCE
         attempts = 0
         while True:
             try:
                 cell = self._cells.get(layer)
                 if cell is None:
-                    cell = self._cells[layer] = Cell(self.config.socket_path(layer), self.slot)
+                    cell = self._cells[layer] = self._open(layer)
                 attempts += 1
-                stdout, stderr = verdict.captures(job, self.settings.max_stdout_error_length)
-                seen = cell.run(job.text.encode(), job.stdin.encode(), order, stdout, stderr)
-                return verdict.of_program(job, seen, stdout, stderr, self.settings.max_memory)
+                return self._run_in(cell, job)
+            except ClientLeft:
+                self._cells.pop(layer, None)
+                raise
             except SandboxLost as error:
                 self._cells.pop(layer, None)
                 self._tell_lost(error)
@@ -177,10 +198,56 @@ class Worker:
                     )
                 time.sleep(0.05)
 
+    def _layer(self, job: Job) -> int:
+        """The kind of cell that a job needs."""
+        if job.math:
+            return layers.math(self.config.preload)
+        if job.steps is not None and job.steps.language == "cpp":
+            return _NATIVE
+        if job.cases is not None and job.cases.expected is None:
+            return layers.choose("\n".join((job.text, *job.cases.tests)), self.config.preload)
+        return layers.choose(job.text, self.config.preload)
+
+    def _run_in(self, cell: Cell, job: Job) -> dict[str, Any]:
+        """The answer of a job. Raises SandboxLost and ClientLeft."""
+        if job.math:
+            return math_answer.run(job, cell, self.settings)
+        if job.steps is not None:
+            return self._stepper.run(job, cell)
+        if job.cases is not None:
+            return cases.run(job, cell, self.settings)
+        order = Order(job.timeout, job.echo_last, job.seed)
+        stdout, stderr = verdict.captures(job, self.settings.max_stdout_error_length)
+        seen = cell.run(job.text.encode(), job.stdin.encode(), order, stdout, stderr)
+        return verdict.of_program(job, seen, stdout, stderr, self.settings.max_memory)
+
+    def _open(self, layer: int) -> Cell:
+        if layer == layers.math(self.config.preload):
+            self._wait_for(self.config.socket_path(layer))
+        if layer != _NATIVE:
+            return Cell(self.config.socket_path(layer), self.slot, self._attendance.left)
+        memory = cpp.native_memory(self.settings)
+        path, left = self.config.socket_path(0), self._attendance.left
+        return Cell(path, self.slot, left, memory_mib=memory, spare_mib=steps.SPARE_MIB)
+
+    def _wait_for(self, path: str) -> None:
+        """Return when a nursery listens there, or is late: the layer of `math` jobs is built after the start."""
+        deadline = time.monotonic() + _CELL_PATIENCE
+        while not os.path.exists(path) and time.monotonic() < deadline and not self._attendance.left():
+            time.sleep(0.02)
+
     def _tell_lost(self, error: SandboxLost) -> None:
         event(log, logging.WARNING, "sandbox_lost", f"worker {self.name}: {error}", worker=self.name)
         with contextlib.suppress(redis.RedisError):
             self.redis.hincrby(self.keys.metrics, "sandboxes_lost", 1)
+
+    def _drop(self, stream: str, entry_id: bytes) -> None:
+        """Forget a job that nobody waits for; if Redis is away, the next worker that claims it finds it deleted."""
+        with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
+            pipe = self.redis.pipeline(transaction=True)
+            pipe.xack(stream, Keys.GROUP, entry_id)
+            pipe.xdel(stream, entry_id)
+            pipe.execute()
 
     def _finish(self, stream: str, entry_id: bytes, job: Job, answer: dict[str, Any]) -> None:
         """Store the answer, acknowledge, and ask for the next job, in one transaction; again until it
@@ -188,24 +255,15 @@ class Worker:
         """
         message = orjson.dumps({"id": job.id, "result": answer})
         while True:
-            pipe = self.redis.pipeline(transaction=True)
-            pipe.rpush(job.reply, message)
-            pipe.expire(job.reply, RESULT_LIFE)
-            pipe.xack(stream, Keys.GROUP, entry_id)
-            pipe.xdel(stream, entry_id)
-            ask_next = not self._ready and not self._stopping
-            if ask_next:
-                pipe.xreadgroup(Keys.GROUP, self.name, {self.keys.jobs: ">"}, count=1)
+            # Under load, too, it is time to look for dead workers' jobs now and then.
+            ask_next = not self._ready and not self._stopping and time.monotonic() < self._claim_at
             try:
-                answers = pipe.execute(raise_on_error=False)
+                taken = self._hand_over(job.reply, message, stream, entry_id, ask_next)
             except (redis.ConnectionError, redis.TimeoutError):
                 time.sleep(0.1)
                 continue
-            for result in answers:
-                if isinstance(result, Exception) and not _group_missing(result):
-                    raise result
-            if ask_next and not isinstance(answers[-1], Exception):
-                self._ready.extend(_entries(answers[-1]))
+            if taken is not None:
+                self._ready.append((*taken, False))
             return
 
 

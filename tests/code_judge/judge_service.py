@@ -72,10 +72,24 @@ class Judge:
         return descendants(self.process.pid)
 
     def worker_pids(self) -> list[int]:
-        """The worker processes: children of the manager that carry its command line."""
-        lines = self.processes()
-        managers = [pid for pid, line in lines.items() if line.endswith("app.cli workers")]
-        return [pid for pid in managers if parent_of(pid) in managers]
+        """The worker processes."""
+        return self._pids("code-judge worker ")
+
+    def web_pids(self) -> list[int]:
+        """The web processes."""
+        return self._pids("code-judge web")
+
+    def manager_pid(self) -> int:
+        """The process that keeps the workers alive."""
+        (pid,) = self._pids("code-judge workers")
+        return pid
+
+    def redis_pid(self) -> int:
+        """The embedded server."""
+        return next(pid for pid, line in self.processes().items() if "valkey-server" in line)
+
+    def _pids(self, title: str) -> list[int]:
+        return [pid for pid, line in self.processes().items() if line.startswith(title)]
 
 
 def parent_of(pid: int) -> int:
@@ -117,9 +131,12 @@ def eventually(condition: Callable[[], Any], seconds: float) -> bool:
 
 @contextlib.contextmanager
 def running(folder: Path, *arguments: str, python: str = sys.executable, **settings: str) -> Iterator[Judge]:
-    """Run `code-judge serve` with additional arguments and settings; an argument `user` drops to that uid."""
+    """Run `code-judge serve` with additional arguments and settings; a setting `uid` drops to that user,
+    `stderr` names the file that gets its log.
+    """
     ready = folder / "url"
     uid = settings.pop("uid", None)
+    log = settings.pop("stderr", None)
     command = [
         python,
         "-m",
@@ -132,6 +149,8 @@ def running(folder: Path, *arguments: str, python: str = sys.executable, **setti
         "--die-with-parent",
     ]
     options: dict[str, Any] = {"user": int(uid), "group": int(uid), "extra_groups": []} if uid else {}
+    if log:
+        options["stderr"] = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     process = subprocess.Popen(
         [*command, *arguments],
         cwd=CODE_JUDGE,
@@ -140,6 +159,8 @@ def running(folder: Path, *arguments: str, python: str = sys.executable, **setti
         text=True,
         **options,
     )
+    if log:
+        os.close(options["stderr"])
     try:
         assert eventually(lambda: ready.exists() or process.poll() is not None, 40)
         assert process.poll() is None, "the service did not start; its message is above"

@@ -27,6 +27,50 @@ def test_a_syntax_error_shows_its_line(judge: Any) -> None:
     assert "Traceback" not in result["stderr"]
 
 
+@pytest.mark.parametrize(
+    ("program", "lines"),
+    [
+        ("r = max(\n    1,\n    1 / 0,\n)", ['  File "<code>", line 3, in <module>', "    1 / 0,"]),
+        ('a = 1\ns = """\nx\n"""\nf(\n    1,\n)', ['  File "<code>", line 5, in <module>', "    f("]),
+        (
+            "x = 1\nexec('y = 1\\n1 / 0')",
+            ['  File "<code>", line 2, in <module>', '  File "<string>", line 2, in <module>'],
+        ),
+        (
+            "import threading\ndef f():\n    1 / 0\nt = threading.Thread(target=f)\nt.start()\nt.join()",
+            ['  File "<code>", line 3, in f', "ZeroDivisionError: division by zero"],
+        ),
+        (
+            "import asyncio\nasync def f():\n    await asyncio.sleep(0)\n    1 / 0\nasyncio.run(f())",
+            ['  File "<code>", line 5, in <module>', '  File "<code>", line 4, in f'],
+        ),
+        ("\n\n\ndef f(:\n    pass", ['  File "<code>", line 4', "    def f(:"]),
+        ("if True:\nprint(1)", ['  File "<code>", line 2', "    print(1)"]),
+        ('x = """\n\n', ['  File "<code>", line 1']),
+        ("try:\n    1 / 0\nfinally:\n    pass", ['  File "<code>", line 2, in <module>']),
+    ],
+)
+def test_line_numbers_are_exact_everywhere(judge: Any, program: str, lines: list[str]) -> None:
+    shown = judge.run(program)["stderr"].splitlines()
+    places = [shown.index(line) for line in lines]
+    assert places == sorted(places)
+
+
+def test_a_missing_module_lists_what_is_installed_in_the_last_line(judge: Any) -> None:
+    result = judge.run("x = 1\nimport nosuchmodule")
+    assert result["exception"] == "ModuleNotFoundError" and '  File "<code>", line 2' in result["stderr"]
+    last = result["stderr"].splitlines()[-1]
+    assert last.startswith("ModuleNotFoundError: No module named 'nosuchmodule' (installed")
+    named = last.partition("library: ")[2].rstrip(")").split(", ")
+    assert {"numpy", "sympy"} <= set(named)
+    assert judge.prints(f"import importlib.util as u\nprint(all(map(u.find_spec, {named})))") == "True\n"
+    assert "installed" not in judge.run("import numpy.nosuchmodule")["stderr"]
+    assert (
+        "installed"
+        not in judge.run("try:\n    import nosuch\nexcept ImportError as e:\n    print(e)")["stdout"]
+    )
+
+
 def test_a_chained_exception_shows_both_causes(judge: Any) -> None:
     result = judge.run("try:\n    {}['k']\nexcept KeyError as e:\n    raise ValueError('v') from e")
     assert result["exception"] == "ValueError"
@@ -109,6 +153,27 @@ def test_a_timeout_inside_one_long_c_call_still_returns_what_was_printed(judge: 
     result = judge.run("print('start')\nx = 7 ** (10 ** 9)", options={"timeout": "0.5"})
     assert result["stdout"] == "start\n"
     assert "line 2" in result["stderr"] and "7 ** (10 ** 9)" in result["stderr"]
+
+
+@pytest.mark.parametrize(
+    ("program", "place"),
+    [
+        ("x = 1\nl = [i for i in iter(int, 1)]", "line 2, in <listcomp>:\n    l = [i for i in iter(int, 1)]"),
+        ("open('m.py', 'w').write('while True: pass')\n\nimport m", "line 3:\n    import m"),
+        ("import re\nre.match('(a+)+$', 'a' * 40 + 'b')", "line 2:\n    re.match("),
+        ("import time\nprint(\n    time.sleep(\n        9\n    )\n)", "line 3:\n    time.sleep("),
+        ("class A:\n    def __del__(self):\n        while True: pass\nA()", "line 3, in __del__"),
+        ("import atexit, time\natexit.register(lambda: time.sleep(9))", "line 2, in <lambda>"),
+        (
+            "import threading, time\nthreading.Thread(target=time.sleep, args=(9,)).start()",
+            "waiting for its threads to end",
+        ),
+    ],
+)
+def test_a_timeout_says_where_the_program_was_wherever_that_is(judge: Any, program: str, place: str) -> None:
+    result = judge.run(program, options={"timeout": "0.3"})
+    assert result["reason"] == "worker_timeout"
+    assert place in result["stderr"]
 
 
 def test_long_output_keeps_head_and_tail_within_the_limit(judge: Any) -> None:

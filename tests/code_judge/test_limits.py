@@ -137,3 +137,43 @@ def test_a_flood_of_output_costs_the_worker_no_memory(judge: Any) -> None:
 def test_many_lines_are_printed_at_the_speed_of_blocks(judge: Any) -> None:
     result = judge.run("for i in range(300_000): print(i)")
     assert result["run_success"] and result["stdout"].endswith("299999\n")
+
+
+def test_a_spike_between_two_looks_is_stopped_by_the_kernel_where_there_are_control_groups(
+    judge: Any,
+) -> None:
+    if not judge.get("/status")["isolation"]["cgroup"]:
+        pytest.skip("no control groups can be made here")
+    program = (
+        "import os, time\nfor _ in range(7):\n    if os.fork() == 0:\n"
+        "        x = bytearray(120 << 20)\n        time.sleep(60)\ntime.sleep(60)"
+    )
+    result = judge.run(program)
+    assert (result["exception"], result["run_success"]) == ("MemoryError", False) and result["cost"] < 1.9
+    assert "256 MiB" in result["stderr"]
+    assert judge.prints("print(1)") == "1\n"
+
+
+def test_control_groups_are_removed_with_the_service(start_judge: Any) -> None:
+    from app.sandbox import cgroup
+
+    if not cgroup.parents():
+        pytest.skip("no control groups can be made here")
+    judge = start_judge("--workers", "1")
+    judge.prints("print(1)")
+    assert _groups(judge.processes())
+    pids = judge.processes()
+    judge.process.terminate()
+    judge.process.wait(20)
+    assert not _groups(pids)
+
+
+def _groups(pids: Any) -> list[str]:
+    from app.sandbox import cgroup
+
+    return [
+        name
+        for home in cgroup.parents()
+        for name in os.listdir(home)
+        if name.startswith("code-judge-") and int(name.rpartition("-")[2]) in pids
+    ]

@@ -65,12 +65,7 @@ def test_all_workers_and_the_nursery_killed_at_once_come_back(start_judge: Any) 
 def test_the_manager_killed_comes_back_and_takes_its_orphans_along(start_judge: Any) -> None:
     judge = start_judge("--workers", "2", MAX_EXECUTION_TIME="1")
     workers = judge.worker_pids()
-    manager = next(
-        pid
-        for pid, line in judge.processes().items()
-        if line.endswith("app.cli workers") and pid not in workers
-    )
-    os.kill(manager, signal.SIGKILL)
+    os.kill(judge.manager_pid(), signal.SIGKILL)
     assert eventually(lambda: not any(map(alive, workers)), 2)
     assert judge.prints("print(1)") == "1\n"
 
@@ -80,8 +75,7 @@ def test_the_server_killed_under_load_comes_back_and_every_job_is_answered(start
     items = [{"sub_id": str(n), "solution": f"import time; time.sleep(0.05); print({n})"} for n in range(60)]
     thread, answers = _in_background(lambda: judge.post("/run/batch", {"submissions": items}))
     time.sleep(0.4)
-    server = next(pid for pid, line in judge.processes().items() if "valkey-server" in line)
-    os.kill(server, signal.SIGKILL)
+    os.kill(judge.redis_pid(), signal.SIGKILL)
     thread.join(30)
     results = answers[0]["results"]
     assert [result["stdout"] or result["retryable"] for result in results] == [f"{n}\n" for n in range(60)]
@@ -135,3 +129,109 @@ def test_die_with_parent_stops_the_service_when_its_starter_ends(tmp_path: Path)
         parent.stdout.close()
     assert eventually(lambda: not alive(service), 8)
     assert eventually(lambda: not ready.exists(), 2)
+
+
+def _loaded(judge: Any, count: int, seconds: float) -> tuple[threading.Thread, list[Any]]:
+    items = [
+        {"sub_id": str(n), "solution": f"import time; time.sleep({seconds}); print({n})"}
+        for n in range(count)
+    ]
+    return _in_background(lambda: judge.post("/run/batch", {"submissions": items}))
+
+
+def _true_or_retryable(results: list[dict[str, Any]]) -> bool:
+    return all(result["stdout"] == f"{n}\n" or result["retryable"] for n, result in enumerate(results))
+
+
+def test_all_workers_killed_under_load_lose_nothing_and_return_within_a_second(start_judge: Any) -> None:
+    judge = start_judge("--workers", "2", MAX_EXECUTION_TIME="3")
+    judge.prints("print(1)")
+    time.sleep(1.0)  # one that dies young is started again only after a pause
+    thread, answers = _loaded(judge, 20, 0.1)
+    time.sleep(0.4)
+    before = judge.worker_pids()
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: len(set(judge.worker_pids()) - set(before)) == 2, 1.5)
+    thread.join(30)
+    assert [result["stdout"] for result in answers[0]["results"]] == [f"{n}\n" for n in range(20)]
+
+
+def test_a_stopped_worker_is_ended_and_its_job_done_by_another(start_judge: Any) -> None:
+    judge = start_judge("--workers", "1", MAX_EXECUTION_TIME="3")
+    judge.prints("print(1)")
+    thread, answers = _in_background(lambda: judge.run("import time; time.sleep(0.5); print('true')"))
+    time.sleep(0.2)
+    os.kill(judge.worker_pids()[0], signal.SIGSTOP)
+    started = time.monotonic()
+    thread.join(20)
+    assert answers[0]["stdout"] == "true\n" and time.monotonic() - started < 3 + 2
+
+
+def test_a_web_process_killed_with_requests_in_flight_is_replaced_and_its_jobs_stopped(
+    start_judge: Any,
+) -> None:
+    judge = start_judge("--workers", "1", "--web", "2", MAX_EXECUTION_TIME="60", DRAIN_TIMEOUT="1")
+    judge.prints("print(1)")
+    threads = [_in_background(lambda: _quietly(lambda: judge.run("while True: pass")))[0] for _ in range(4)]
+    assert eventually(lambda: judge.get("/status")["running"] == 1, 3)
+    for pid in judge.web_pids():
+        os.kill(pid, signal.SIGKILL)
+    for thread in threads:
+        thread.join(5)  # each client sees its connection end
+    assert not any(thread.is_alive() for thread in threads)
+    assert judge.prints("print('in spite of all')", options={"timeout": "5"}) == "in spite of all\n"
+
+
+def test_a_server_that_hangs_for_a_while_loses_nothing(start_judge: Any) -> None:
+    judge = start_judge("--workers", "2", MAX_EXECUTION_TIME="3")
+    thread, answers = _loaded(judge, 12, 0.1)
+    time.sleep(0.3)
+    server = judge.redis_pid()
+    os.kill(server, signal.SIGSTOP)
+    time.sleep(2)
+    os.kill(server, signal.SIGCONT)
+    thread.join(20)
+    assert [result["stdout"] for result in answers[0]["results"]] == [f"{n}\n" for n in range(12)]
+
+
+def test_without_persistence_a_killed_server_loses_nothing_that_somebody_waits_for(start_judge: Any) -> None:
+    judge = start_judge("--workers", "2", MAX_EXECUTION_TIME="3", REDIS_PERSIST="0")
+    thread, answers = _loaded(judge, 30, 0.05)
+    time.sleep(0.4)
+    os.kill(judge.redis_pid(), signal.SIGKILL)
+    started = time.monotonic()
+    assert judge.prints("print('serving')") == "serving\n"
+    assert time.monotonic() - started < 4
+    thread.join(30)
+    assert _true_or_retryable(answers[0]["results"])
+
+
+def test_jobs_survive_the_whole_service_if_there_is_a_data_folder(start_judge: Any, tmp_path: Path) -> None:
+    data = str(tmp_path / "data")
+    judge = start_judge("--workers", "1", MAX_EXECUTION_TIME="30", DATA_DIR=data)
+    batch = {"submissions": [{"solution": "import time; time.sleep(20)"}] * 3}
+    thread, _ = _in_background(lambda: _quietly(lambda: judge.post("/run/long-batch", batch)))
+    assert eventually(lambda: judge.get("/status")["queue"] == 2, 5)
+    time.sleep(1.2)  # the file is synced once a second
+    for pid in [judge.process.pid, *judge.processes()]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    thread.join(5)
+    judge.process.wait()
+    again = start_judge("--workers", "1", MAX_EXECUTION_TIME="30", DATA_DIR=data, DRAIN_TIMEOUT="1")
+    status = again.get("/status")
+    assert status["queue"] + status["running"] == 3
+    assert (
+        again.prints("print(2)", options={"timeout": "5"}) == "2\n"
+    )  # nobody waits for those: they are stopped
+
+
+def test_a_data_folder_serves_one_service_at_a_time(start_judge: Any, tmp_path: Path) -> None:
+    data = str(tmp_path / "data")
+    start_judge("--workers", "1", DATA_DIR=data)
+    command = [sys.executable, "-m", "app.cli", "serve", "--port", "0"]
+    done = subprocess.run(
+        command, cwd=CODE_JUDGE, env=environment(DATA_DIR=data), capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 2 and "DATA_DIR" in done.stderr and data in done.stderr

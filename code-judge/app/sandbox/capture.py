@@ -41,7 +41,8 @@ class Capture:
         self.match = match
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._head = ""
-        self._tail = ""
+        self._tail: list[str] = []  # at least the last `limit` characters, at most a few times as many
+        self._tail_length = 0
         self._length = 0
 
     def feed(self, data: bytes, final: bool = False) -> None:
@@ -54,7 +55,16 @@ class Capture:
         self._length += len(text)
         if len(self._head) <= self.limit:
             self._head = (self._head + text)[: self.limit + 1]
-        self._tail = (self._tail + text[-self.limit :])[-self.limit :] if self.limit else ""
+        self._keep_tail(text)
+
+    def _keep_tail(self, text: str) -> None:
+        """Cut only now and then: a cut copies `limit` characters, however short the text is."""
+        self._tail.append(text if len(text) <= self.limit else text[len(text) - self.limit :])
+        self._tail_length += len(self._tail[-1])
+        if self._tail_length > 4 * self.limit + 4096:
+            kept = "".join(self._tail)
+            self._tail = [kept[len(kept) - self.limit :]]
+            self._tail_length = self.limit
 
     def text(self) -> str:
         """The stream if it is short enough, else its head, a marker that counts what is left out, and its
@@ -69,4 +79,4 @@ class Capture:
         head = (room + 1) // 2
         left_out = self._length - room
         marker = f"\n... [{left_out} characters left out] ...\n"
-        return self._head[:head] + marker + self._tail[-(room - head) :]
+        return self._head[:head] + marker + "".join(self._tail)[-(room - head) :]

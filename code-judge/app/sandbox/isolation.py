@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
-from app.sandbox import kernel, landlock, seccomp
+from app.sandbox import cgroup, kernel, landlock, seccomp
 
-PRIMITIVES = ("user", "mount", "pid", "net", "ipc", "landlock", "seccomp", "uid")
+PRIMITIVES = ("user", "mount", "pid", "net", "ipc", "landlock", "seccomp", "uid", "cgroup")
 _FIRST_JOB_UID = 61184  # systemd's range for users that exist only while a service runs
 _JOB_UIDS = 4096
 
@@ -28,6 +28,7 @@ class Plan:
     landlock: int = 0
     seccomp: bool = False
     uid: bool = False
+    cgroup: bool = False
 
     @property
     def files_isolated(self) -> bool:
@@ -107,6 +108,7 @@ def probe(without: frozenset[str] = frozenset()) -> Plan:
         ipc=privileged and "ipc" in wanted and _works(enter(kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS)),
         landlock=landlock.abi() if "landlock" in wanted and _works(_try_landlock) else 0,
         seccomp="seccomp" in wanted and seccomp.supported() and _works(_try_seccomp),
+        cgroup="cgroup" in wanted and bool(cgroup.parents()),
     )
     can_drop = root and "uid" in wanted and _works(lambda: drop_uid(job_uid(_JOB_UIDS - 1)))
     return replace(plan, uid=can_drop and (mount or interpreter_readable_by_all()))

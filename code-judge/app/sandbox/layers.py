@@ -1,7 +1,7 @@
 """Which modules a nursery imports before any program, in layers, each a process that is forked from another:
 
     core ─┬─ standard library
-          └─ first of PRELOAD (numpy) ── second (sympy) ── ...
+          └─ first of PRELOAD (numpy) ── second (sympy) ── ... ── math-verify
 
 A fork copies the page tables of everything that is imported, and its end frees them again. So a program is forked from
 the lowest layer that has what its text names; a module that is named nowhere here is imported by the program itself.
@@ -30,20 +30,25 @@ STANDARD = {
     "tempfile": "tempfile", "threading": "threading", "timeit": "timeit", "unicodedata": "unicodedata",
     "unittest": "unittest", "urllib": "urllib.parse", "uuid": "uuid", "zlib": "zlib",
 }  # fmt: skip
+MATH = ("math_verify",)  # for jobs of type `math` only; nobody waits for it when the service starts
 _NAMED = re.compile(r"\b(?:" + "|".join(STANDARD) + r")\b")
 
 
 def modules(preload: Sequence[str]) -> list[tuple[str, ...]]:
-    """What each layer imports on top of the one that it stands on: CORE, STANDARD, then each of `preload`."""
-    return [CORE, tuple(STANDARD.values()), *((name,) for name in preload)]
+    """What each layer imports on top of the one that it stands on: CORE, STANDARD, each of `preload`, MATH."""
+    return [CORE, tuple(STANDARD.values()), *((name,) for name in preload), MATH]
+
+
+def math(preload: Sequence[str]) -> int:
+    """The number of the layer of MATH."""
+    return len(preload) + 2
 
 
 def above(number: int, preload: Sequence[str]) -> list[int]:
     """The numbers of the layers that stand on layer `number`."""
-    first = [2] if preload else []
     if number == 0:
-        return [1, *first]
-    return [number + 1] if 2 <= number < len(preload) + 1 else []
+        return [1, 2]
+    return [number + 1] if 2 <= number < math(preload) else []
 
 
 def choose(text: str, preload: Sequence[str]) -> int:

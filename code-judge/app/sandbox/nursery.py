@@ -16,7 +16,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from app.sandbox import kernel, layers, pages, rootfs, zygote
+from app.sandbox import installed, kernel, layers, pages, rootfs, zygote
 from app.sandbox.protocol import NurseryConfig
 
 if TYPE_CHECKING:
@@ -36,6 +36,12 @@ str(s.solve(x**2 + 2 * x - 3, x)), str(s.solve([x + y - 1, x - y], [x, y])), s.l
 str(s.factor(x**2 - 1)), s.expand((x + 1) ** 2), s.simplify(s.sin(x) ** 2 + s.cos(x) ** 2), s.diff(x**2, x)
 s.integrate(x**2, x), s.limit(s.sin(x) / x, x, 0), s.Matrix([[1, 2], [3, 4]]).det(), s.pi.evalf(), s.N("1/3")
 s.factorint(12), s.isprime(7), s.sympify("x + 1"), s.summation(x, (x, 1, 3)), s.Eq(x, 1), s.binomial(4, 2)
+""",
+    "math_verify": """
+import sys
+from app.sandbox import final_answer
+sys.modules["final_answer"] = final_answer  # whatever is called app is about to go
+final_answer.warm_up()
 """,
 }
 
@@ -70,7 +76,7 @@ def start(config: NurseryConfig) -> tuple[subprocess.Popen[bytes], socket.socket
     theirs.close()
     ours.settimeout(60)
     try:
-        for _ in layers.modules(config.preload):
+        for _ in range(layers.math(config.preload)):  # all layers but that one
             if ours.recv(1) != b"\n":
                 raise RuntimeError("the sandbox's nursery did not start; its own message is above")
     except OSError as error:
@@ -90,6 +96,7 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps what we fork
     kernel.become_subreaper()
     _forget_the_service()
+    installed.useful()  # looked up once, for all programs
     _serve_layers(config, manager)
 
 
@@ -124,7 +131,8 @@ def _serve_layers(config: NurseryConfig, manager: socket.socket) -> None:
             gc.collect()
             gc.freeze()  # a collection in a job must not touch, and so copy, the pages of the imports
             pages.collapse()
-            manager.send(b"\n")
+            if layer != layers.math(config.preload):
+                manager.send(b"\n")
             _accept_forever(config, listener, manager, above)
             os._exit(0)
         listener.close()

@@ -24,17 +24,19 @@ import traceback
 import types
 from typing import Any, NoReturn
 
+from app.sandbox import cases, installed, step
 from app.sandbox.protocol import MESSAGE_LIMIT, NurseryConfig, Order
 
 FILENAME = "<code>"
+_TESTED = "solution"  # the name of a module with tests: it is imported, so `if __name__ == "__main__"` is skipped
 _EAGER_WRITES = 256
 _REHEARSALS = 16
 _FUTURE_FLAGS = 0x1FF0000
 _STACK = 64 << 20
-_THREADS_ALLOWANCE = 128 << 20  # stacks and arenas are reserved long before they are used
+SPARE_MIB = 128  # stacks and arenas of threads are reserved long before they are used
 _OPEN_FILES = 256
 _REPORT = 60  # the descriptor of the report; below 64 the kernel has room for it without an allocation
-_ANCILLARY_SIZE = socket.CMSG_SPACE(5 * 4)
+_ANCILLARY_SIZE = socket.CMSG_SPACE(6 * 4)
 
 
 def prepare() -> None:
@@ -63,15 +65,17 @@ def _rehearse() -> None:
         _flush()
 
 
-def limit_resources(config: NurseryConfig) -> None:
-    """Set the hard limits that all programs of a zygote inherit from it."""
+def limit_resources(config: NurseryConfig, spare_mib: int) -> None:
+    """Set the hard limits that all programs of a zygote inherit from it. spare_mib: address space for what is
+    reserved and not used, as most of a stack is.
+    """
     base = _virtual_sizes()
     memory = config.memory_mib << 20
     limits = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NOFILE: _OPEN_FILES,
         resource.RLIMIT_FSIZE: config.disk_mib << 20,
-        resource.RLIMIT_DATA: base["VmData"] + memory + _THREADS_ALLOWANCE,
+        resource.RLIMIT_DATA: base["VmData"] + memory + (spare_mib << 20),
         resource.RLIMIT_AS: base["VmSize"] + 4 * memory + (2 << 30),
         resource.RLIMIT_STACK: _STACK,
         resource.RLIMIT_MSGQUEUE: 0,
@@ -103,7 +107,8 @@ def _virtual_sizes() -> dict[str, int]:
 def main(jobs: socket.socket, scratch: str) -> NoReturn:
     """Wait for one order on `jobs` and run it.
 
-    Its descriptors: stdin, stdout, stderr, report, and the text if the order does not hold it.
+    Its descriptors: stdin, stdout, stderr, report, the text if the order does not hold it, what its step
+    or its tests have.
     """
     numpy = sys.modules.get("numpy")
     if numpy is not None:
@@ -119,7 +124,7 @@ def main(jobs: socket.socket, scratch: str) -> NoReturn:
         os.close(descriptor)
     text = order.text
     if text is None:
-        with open(descriptors[4], "rb") as file:
+        with open(descriptors.pop(4), "rb") as file:
             text = file.read()
     source = text.decode()
     cpu = int(order.timeout) + 2
@@ -130,7 +135,16 @@ def main(jobs: socket.socket, scratch: str) -> NoReturn:
         random.seed(order.seed)
         if numpy is not None:
             numpy.random.seed(order.seed % 2**32)
+    if order.step is not None:
+        step.begin(order.step, descriptors[4] if len(descriptors) > 4 else None, _REPORT)
     sys.path.insert(0, scratch)
+    if order.cases is not None:
+        with open(descriptors[4], "rb") as file:
+            tests = cases.Cases(order.cases, file.read(), _REPORT, FILENAME)
+        del order, data  # a program has to look for the nonce elsewhere
+        status = _run(source, False, tests)
+        _flush()
+        os._exit(status)  # what the program has left, threads and exit handlers, is none of its tests
     status = _run(source, order.echo_last)
     threading: Any = sys.modules.get("threading")
     for finish in (threading and threading._shutdown, atexit._run_exitfuncs, _flush):
@@ -190,17 +204,19 @@ def _flush() -> None:
             stream.flush()  # type: ignore[union-attr]
 
 
-def _run(source: str, echo_last: bool) -> int:
-    """Run `source` as the main module; return the exit status."""
-    module = types.ModuleType("__main__")
+def _run(source: str, echo_last: bool, tests: cases.Cases | None = None) -> int:
+    """Run `source` as the main module, or as one that is tested, not the main one; return the exit status."""
+    module = types.ModuleType("__main__" if tests is None else _TESTED)
     module.__dict__["__builtins__"] = builtins
     module.__dict__["__file__"] = FILENAME
-    sys.modules["__main__"] = module
+    sys.modules["__main__"] = sys.modules[module.__name__] = module
     lines = source.splitlines(keepends=True)
     linecache.cache[FILENAME] = (len(source), None, lines, FILENAME)
     try:
         for code in _compile(source, echo_last):
             exec(code, module.__dict__)
+        if tests is not None:
+            tests.run(module)
     except SystemExit as stop:
         return _exit_status(stop.code)
     except BaseException as error:
@@ -244,6 +260,9 @@ def _exit_status(code: Any) -> int:
 
 def _print_exception(error: BaseException) -> None:
     """Print the traceback without the frame of this file."""
+    if isinstance(error, ModuleNotFoundError):
+        with contextlib.suppress(Exception):
+            installed.explain(error)
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next

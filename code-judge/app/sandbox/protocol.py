@@ -13,14 +13,17 @@ import json
 import marshal
 import struct
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from app.sandbox.isolation import Plan
 
 INTERRUPT = b"T"  # the time is over: let the program say where it is
 KILL = b"K"  # kill everything the program left or is
-MEASURE = b"M"  # kill it if its processes use too much
+MEASURE = b"M"  # kill it if its processes use more than so many bytes (0: than the zygote's own limit)
+MEASURE_WHOLE = b"W"  # the same for a program that shares no memory with the zygote, because it was exec'd
+KEEP = b"S"  # leave the scratch folder as it is for the next step; sent before the order
 
-_COMMAND = struct.Struct("=cQ")
+_COMMAND = struct.Struct("=cQQ")
 _ENDING = struct.Struct("=Qi?")
 MESSAGE_LIMIT = 65536
 
@@ -35,6 +38,8 @@ class NurseryConfig:
     memory_mib: int
     disk_mib: int
     processes: int
+    toolchain: tuple[str, ...] = ()  # folders of a compiler, readable beside the system's
+    groups: tuple[str, ...] = ()  # control groups, below which each zygote makes one of its own
 
     def to_json(self) -> str:
         """The configuration as one line."""
@@ -45,7 +50,8 @@ class NurseryConfig:
         """The inverse of to_json."""
         fields = json.loads(text)
         plan = Plan(**fields.pop("plan"))
-        return cls(plan=plan, preload=tuple(fields.pop("preload")), **fields)
+        preload, toolchain, groups = (tuple(fields.pop(name)) for name in ("preload", "toolchain", "groups"))
+        return cls(plan=plan, preload=preload, toolchain=toolchain, groups=groups, **fields)
 
     def socket_path(self, layer: int) -> str:
         """Where the nursery of `layer` (see `layers`) listens."""
@@ -64,6 +70,8 @@ class Order:
     echo_last: bool
     seed: int | None
     text: bytes | None = None
+    step: dict[str, Any] | None = None  # what is asked for beside running text: `step.Step`
+    cases: dict[str, Any] | None = None  # tests of the text: `cases.Plan`; they come as a descriptor
 
     def to_bytes(self) -> bytes:
         """The order as one message."""
@@ -95,12 +103,12 @@ class Ending:
         return cls(*_ENDING.unpack(data))
 
 
-def command(letter: bytes, sequence: int) -> bytes:
+def command(letter: bytes, sequence: int, limit: int = 0) -> bytes:
     """A control message about the program with number `sequence`."""
-    return _COMMAND.pack(letter, sequence)
+    return _COMMAND.pack(letter, sequence, limit)
 
 
-def parse_command(data: bytes) -> tuple[bytes, int]:
+def parse_command(data: bytes) -> tuple[bytes, int, int]:
     """The inverse of command."""
-    letter, sequence = _COMMAND.unpack(data)
-    return letter, sequence
+    letter, sequence, limit = _COMMAND.unpack(data)
+    return letter, sequence, limit

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from app.sandbox import kernel
 
@@ -45,9 +45,9 @@ def import_path() -> list[str]:
     ]
 
 
-def readable() -> list[str]:
-    """Existing paths that a job may read, none inside another."""
-    wanted = {*_SYSTEM, sys.prefix, sys.base_prefix, os.path.realpath(sys.prefix), *import_path()}
+def readable(toolchain: Sequence[str] = ()) -> list[str]:
+    """Existing paths that a job may read, none inside another; `toolchain` among them."""
+    wanted = {*_SYSTEM, *toolchain, sys.prefix, sys.base_prefix, os.path.realpath(sys.prefix), *import_path()}
     wanted.add(os.path.realpath(sys.base_prefix))
     existing = sorted(path for path in wanted if os.path.exists(path))
     kept: list[str] = []
@@ -62,7 +62,7 @@ def writable(scratch: str) -> list[str]:
     return [scratch, _SHARED_MEMORY, *_DEVICES]
 
 
-def enter(mountpoint: str, owner: int, disk_mib: int) -> bool:
+def enter(mountpoint: str, owner: int, disk_mib: int, toolchain: Sequence[str] = ()) -> bool:
     """Build the new root on the empty folder `mountpoint`, make it this process's root and change into
     SCRATCH.
 
@@ -74,9 +74,9 @@ def enter(mountpoint: str, owner: int, disk_mib: int) -> bool:
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     quiet = kernel.MS_NOSUID | kernel.MS_NODEV
     kernel.mount("tmpfs", mountpoint, "tmpfs", quiet, "size=1m,mode=755")
-    for path in (*readable(), *_DEVICES):
+    for path in (*readable(toolchain), *_DEVICES):
         _bind(path, mountpoint + path)
-    for link in _masked():
+    for link in _masked(toolchain):
         kernel.mount("tmpfs", mountpoint + link, "tmpfs", quiet | kernel.MS_RDONLY, "size=4k,mode=755")
     for folder in ("/proc", SCRATCH, _SHARED_MEMORY):
         os.makedirs(mountpoint + folder, exist_ok=True)
@@ -149,7 +149,7 @@ def _mount_flags(path: str) -> int:
     return os.statvfs(path).f_flag & _LOCKED
 
 
-def _masked() -> Iterator[str]:
+def _masked(toolchain: Sequence[str]) -> Iterator[str]:
     own = package_folder()
-    if any(own.startswith(path + "/") for path in readable()):
+    if any(own.startswith(path + "/") for path in readable(toolchain)):
         yield own

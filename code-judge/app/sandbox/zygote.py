@@ -15,25 +15,36 @@ import select
 import signal
 import socket
 import traceback
+from dataclasses import replace
 from typing import NoReturn
 
-from app.sandbox import census, kernel, landlock, program, rootfs, seccomp
+from app.sandbox import census, cgroup, kernel, landlock, program, rootfs, seccomp
 from app.sandbox.isolation import drop_uid, enter_user_namespace, job_uid
-from app.sandbox.protocol import INTERRUPT, KILL, MEASURE, MESSAGE_LIMIT, Ending, NurseryConfig, parse_command
+from app.sandbox.protocol import (
+    INTERRUPT,
+    KEEP,
+    KILL,
+    MEASURE,
+    MEASURE_WHOLE,
+    MESSAGE_LIMIT,
+    Ending,
+    NurseryConfig,
+    parse_command,
+)
 
 
 def become(config: NurseryConfig, control: socket.socket) -> NoReturn:
     """Turn this freshly forked process into the zygote of the worker behind `control`; never returns.
 
-    The worker's first message is {"slot": int} with its end of the job socket. The answer is {"pid": int} with a
-    pidfd of the zygote, or {"error": str}.
+    The worker's first message is {"slot": int} with its end of the job socket; "memory_mib" and "spare_mib" in it
+    replace the configured limits. The answer is {"pid": int} with a pidfd of the zygote, or {"error": str}.
     """
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         hello, descriptors, _, _ = socket.recv_fds(control, MESSAGE_LIMIT, 1)
         if not hello:
             os._exit(0)
-        zygote = Zygote(config, control, socket.socket(fileno=descriptors[0]), json.loads(hello)["slot"])
+        zygote = Zygote(config, control, socket.socket(fileno=descriptors[0]), **json.loads(hello))
         zygote.enter()
     except BaseException as error:
         frames = traceback.format_exc(limit=-2)
@@ -51,8 +62,17 @@ def become(config: NurseryConfig, control: socket.socket) -> NoReturn:
 class Zygote:
     """The state of one zygote: its sockets, its place in the file system, and the program it is watching."""
 
-    def __init__(self, config: NurseryConfig, control: socket.socket, jobs: socket.socket, slot: int) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: NurseryConfig,
+        control: socket.socket,
+        jobs: socket.socket,
+        slot: int,
+        memory_mib: int | None = None,
+        spare_mib: int = program.SPARE_MIB,
+    ) -> None:
+        self.config = config if memory_mib is None else replace(config, memory_mib=memory_mib)
+        self.spare_mib = spare_mib
         self.plan = config.plan
         self.control = control
         self.jobs = jobs
@@ -62,12 +82,17 @@ class Zygote:
         self.proc = True
         self.sequence = 0
         self.over_memory = False
-        self.limit = config.memory_mib << 20
+        self.keep = False
+        self.limit = self.config.memory_mib << 20
         self.baseline = 0
+        self.events: int | None = None
+        self.kills = 0
 
     def enter(self) -> None:
         """Close the doors that can be closed once for all jobs. Raises OSError if one does not close."""
         plan = self.plan
+        room = 2 * self.config.disk_mib << 20  # of the scratch folders, which live in memory
+        self.events = cgroup.join(self.config.groups, self.limit + room, self.config.processes)
         if plan.user:
             enter_user_namespace()
             self.uid = 1000
@@ -79,7 +104,9 @@ class Zygote:
         if not plan.pid:
             kernel.become_subreaper()
         if plan.mount:
-            self.proc = rootfs.enter(f"{self.config.folder}/root", self.uid, self.config.disk_mib)
+            self.proc = rootfs.enter(
+                f"{self.config.folder}/root", self.uid, self.config.disk_mib, self.config.toolchain
+            )
         else:
             self._make_scratch()
         kernel.set_no_new_privs()
@@ -88,7 +115,7 @@ class Zygote:
             seccomp.install(unix_sockets=plan.mount)
         if plan.uid or plan.user:
             kernel.drop_bounding_set()
-        program.limit_resources(self.config)
+        program.limit_resources(self.config, self.spare_mib)
         kernel.set_dumpable(False)
         self.baseline = census.resident(os.getpid())
         program.prepare()
@@ -101,7 +128,11 @@ class Zygote:
             child = os.fork()
             if child == 0:
                 self._become_program()
-            if not self._watch(child):
+            try:
+                served = self._watch(child)
+            except (BrokenPipeError, ConnectionResetError):
+                served = False  # the worker died as its program ended
+            if not served:
                 self._kill_all(child)
                 self._remove_scratch()
                 return
@@ -111,7 +142,7 @@ class Zygote:
         """Follow the worker's commands until `child` has ended, then clean up after it. False if the worker
         left.
         """
-        self.over_memory = False
+        self.over_memory = self.keep = False
         ended = os.pidfd_open(child)
         poller = select.poll()
         poller.register(ended, select.POLLIN)
@@ -119,32 +150,46 @@ class Zygote:
         try:
             while True:
                 ready = {descriptor for descriptor, _ in poller.poll()}
-                if ended in ready:
+                if self.control.fileno() not in ready:  # commands first: one says what stays after the end
                     break
                 message = self.control.recv(MESSAGE_LIMIT)
                 if not message:
                     return False
-                letter, sequence = parse_command(message)
+                letter, sequence, limit = parse_command(message)
                 if sequence == self.sequence:
-                    self._obey(letter, child)
+                    self._obey(letter, limit, child)
         finally:
             os.close(ended)
         _, status = os.waitpid(child, 0)
         self._kill_all(None)
-        self._clean_scratch()
+        if self._kernel_killed() and os.WIFSIGNALED(status):
+            self.over_memory = True
+        if not self.keep:
+            self._clean_scratch()
         self.control.send(Ending(self.sequence, status, self.over_memory).to_bytes())
         return True
 
-    def _obey(self, letter: bytes, child: int) -> None:
+    def _obey(self, letter: bytes, limit: int, child: int) -> None:
         if letter == INTERRUPT:
             os.kill(child, signal.SIGXCPU)
-        elif letter == MEASURE and not self.over_memory:
+        elif letter == KEEP:
+            self.keep = True
+        elif letter in (MEASURE, MEASURE_WHOLE) and not self.over_memory:
+            limit = limit or self.limit
+            baseline = self.baseline if letter == MEASURE else 0
             tree = census.others() if self.plan.pid and self.proc else census.descendants()
-            if census.memory(tree, self.baseline, self.limit) > self.limit:
+            if self._kernel_killed() or census.memory(tree, baseline, limit) > limit:
                 self.over_memory = True
                 letter = KILL
         if letter == KILL:
             self._kill_tree(child)
+
+    def _kernel_killed(self) -> bool:
+        """Whether the kernel has killed a process of the group for its memory since the last call."""
+        before = self.kills
+        if self.events is not None:
+            self.kills = cgroup.kills(self.events)
+        return self.kills > before
 
     def _kill_tree(self, child: int) -> None:
         if self.plan.pid:
@@ -184,7 +229,7 @@ class Zygote:
         if self.ruleset is not None:
             os.close(self.ruleset)
         if self.plan.landlock:
-            readable = ["/"] if self.plan.mount else rootfs.readable()
+            readable = ["/"] if self.plan.mount else rootfs.readable(self.config.toolchain)
             self.ruleset = landlock.ruleset(self.plan.landlock, readable, rootfs.writable(self.scratch))
 
     def _clean_scratch(self) -> None:
@@ -225,6 +270,9 @@ class Zygote:
                 os.close(self.ruleset)
             if self.plan.uid or self.plan.user:
                 program.limit_processes(self.config.processes)
+            if self.events is not None:
+                cgroup.prefer_to_kill()
+                os.close(self.events)
             self.control.close()
             program.main(self.jobs, self.scratch)
         except BaseException:

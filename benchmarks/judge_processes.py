@@ -64,7 +64,8 @@ def spent(root: int) -> Spent:
 
 
 def _kind(line: str) -> str | None:
-    for part, kind in (("valkey", "redis"), ("code-judge web", "web"), ("code-judge worker", "workers")):
+    kinds = {"valkey": "redis", "code-judge web": "web", "code-judge worker ": "workers"}
+    for part, kind in kinds.items():
         if part in line:
             return kind
     return "zygotes" if "app.sandbox.nursery" in line else None

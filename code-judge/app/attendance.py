@@ -14,6 +14,7 @@ from typing import Any
 
 import redis
 
+from app.connection import connect
 from app.job import Keys
 from app.settings import Settings
 
@@ -21,10 +22,7 @@ EVERY = 0.25  # seconds between two looks
 HELD_FOR_DEAD = 1.5  # seconds without a look after which a job's worker is held for dead
 _YOUNG = 0.1  # seconds in which a job is left alone
 _PATIENCE = 1.0  # seconds for Redis to answer
-
-_SILENCE = (
-    2.0  # seconds for which the heartbeat of the web process must be missing; a new Redis has none at first
-)
+_SILENCE = 1.0  # seconds without a sign of life of the web process; in a new Redis it has none at first
 
 
 @dataclass(eq=False)
@@ -41,9 +39,7 @@ class Attendance:
 
     def __init__(self, settings: Settings, consumer: str) -> None:
         self._consumer = consumer
-        self._redis: Any = redis.Redis.from_url(
-            settings.redis_address, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE
-        )
+        self._redis: Any = connect(settings.redis_address, _PATIENCE)
         self._current: _Entry | None = None
         self._left: _Entry | None = None
         threading.Thread(target=self._attend, name="attendance", daemon=True).start()

@@ -1,8 +1,8 @@
 """Tests of a program, many in one job: what its process says of each, compared with what was expected.
 
 The process is in the hands of the program that is tested. Of what it writes to its report, only lines with
-the job's nonce count, each for the next test in order; a test without a line has failed. The expected values of
-calls stay here. See `app/sandbox/cases.py` for the other side.
+the job's nonce count, each for the next test in order; a test without a line has failed. The expected values
+of calls stay here. See `app/sandbox/cases.py` for the other side.
 """
 
 from __future__ import annotations

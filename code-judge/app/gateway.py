@@ -17,10 +17,11 @@ from app.metrics import Tally
 from app.postbox import Postbox
 from app.settings import Settings
 
-_ANSWER_GRACE = 5.0  # seconds beyond waiting and running before a job is given up
+_ANSWER_GRACE = 3.0  # seconds beyond waiting and running before a job is given up
 _WINDOW_PER_WORKER = 4  # jobs of one batch that are in the queue at a time; the rest leaves room for others
 _SMALLEST_WINDOW = 16
 _WORKERS_AGE = 2.0  # seconds that a number of workers is believed
+_ASIDE = 1.0  # seconds for a question to Redis that a request can do without
 
 
 class Overloaded(Exception):
@@ -58,7 +59,7 @@ class Gateway:
         if self._post.backlog() >= limit:
             backlog = limit
             with contextlib.suppress(redis.RedisError, OSError):
-                backlog = await self._post.fresh_backlog()
+                backlog = await asyncio.wait_for(self._post.fresh_backlog(), _ASIDE)
             if backlog >= limit:
                 raise Overloaded(max(1, min(30, round(self.settings.max_execution_time))))
 
@@ -128,7 +129,7 @@ class Gateway:
         if time.monotonic() - self._workers_at > _WORKERS_AGE:
             self._workers_at = time.monotonic()
             with contextlib.suppress(redis.RedisError, OSError):
-                hosts = await self._hosts()
+                hosts = await asyncio.wait_for(self._hosts(), _ASIDE)
                 self._workers = sum(facts["workers"] for facts in hosts.values())
         return max(_SMALLEST_WINDOW, _WINDOW_PER_WORKER * self._workers)
 

@@ -92,7 +92,7 @@ def _texts(tests: list[Any]) -> tuple[tuple[str, ...], None]:
 
 
 def _calls(tests: list[Any], function: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Arguments and expected values as JSON texts: a job's own JSON has no long integers and no surrogates."""
+    """Arguments and expected values, as JSON texts: a job's own JSON has no long integers, no surrogates."""
     if function is None:
         raise _Invalid("tests with input and output need fn_name, the function to call")
     for number, test in enumerate(tests):

@@ -16,6 +16,8 @@ from app.manager import plan_for
 from app.processes import spawn, stop
 from app.settings import Settings
 
+_LOOK = 0.2  # seconds between two looks for the manager, or for the lock of a web process that died
+
 log = logging.getLogger("code-judge.web")
 
 
@@ -56,7 +58,7 @@ async def _keep(settings: Settings) -> None:
                         "the workers' manager ended with status %s; starting another", manager.returncode
                     )
                 manager = spawn(["workers"])
-            await asyncio.sleep(0 if lock is not None and manager is None else 1)
+            await asyncio.sleep(0 if lock is not None and manager is None else _LOOK)
     finally:
         if manager is not None:
             stop([manager], hurry_after=1.0)  # nobody waits for what still runs

@@ -21,6 +21,7 @@ import orjson
 import redis
 
 from app import __version__, cpp, worker
+from app.connection import connect
 from app.folder import private_folder
 from app.job import Keys
 from app.logs import become, event
@@ -68,9 +69,7 @@ class Manager:
         self.plan = plan
         self.host = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.keys = Keys(settings.redis_key_prefix)
-        self.redis: Any = redis.Redis.from_url(
-            settings.redis_address, socket_timeout=2, socket_connect_timeout=2
-        )
+        self.redis: Any = connect(settings.redis_address, patience=2.0)
         self.toolchain = cpp.find(settings)
         self._cpp = (self.toolchain and self.toolchain.version()) or "no"
         self._slots: dict[int, int] = {}  # pidfd: slot
@@ -110,18 +109,22 @@ class Manager:
 
     def _supervise(self, config: NurseryConfig) -> None:
         beat_at = 0.0
-        while True:
+        while not _asked:
             if self._nursery is None or self._nursery.poll() is not None:
                 self._start_nursery(config)
+            due = beat_at
             for slot in range(self.settings.max_workers):
-                due = time.monotonic() - self._started.get(slot, float("-inf")) > _FAST_DEATH
-                if slot not in self._pids and due:
-                    self._start_worker(config, slot)
+                if slot not in self._pids:
+                    pause_until = self._started.get(slot, float("-inf")) + _FAST_DEATH
+                    if time.monotonic() >= pause_until:
+                        self._start_worker(config, slot)
+                    else:
+                        due = min(due, pause_until)
             if time.monotonic() >= beat_at:
                 beat_at = time.monotonic() + _HEARTBEAT
                 self._end_the_stopped()
                 self._beat()
-            self._wait(max(0.0, beat_at - time.monotonic()))
+            self._wait(max(0.0, due - time.monotonic()))
 
     def _start_nursery(self, config: NurseryConfig) -> None:
         if self._alive is not None:
@@ -150,11 +153,15 @@ class Manager:
         self._started[slot] = time.monotonic()
 
     def _wait(self, seconds: float) -> None:
-        """Return after `seconds`, or as soon as a worker ended; forget it then."""
+        """Return after `seconds`, or as soon as a worker, which is forgotten then, or the nursery has ended."""
         poller = select.poll()
         for pidfd in self._slots:
             poller.register(pidfd, select.POLLIN)
+        if self._alive is not None and not self._stopping:
+            poller.register(self._alive, select.POLLIN)  # hung up on
         for pidfd, _ in poller.poll(seconds * 1000):
+            if pidfd not in self._slots:
+                continue
             slot = self._slots.pop(pidfd)
             os.close(pidfd)
             _, status = os.waitpid(self._pids.pop(slot), 0)
@@ -168,7 +175,13 @@ class Manager:
         for slot, pid in self._pids.items():
             with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as file:
                 if file.read().rpartition(")")[2].split()[0] == "T":
-                    event(log, logging.WARNING, "worker_stopped", f"worker {slot} was stopped; ending it", slot=slot)
+                    event(
+                        log,
+                        logging.WARNING,
+                        "worker_stopped",
+                        f"worker {slot} was stopped; ending it",
+                        slot=slot,
+                    )
                     os.kill(pid, signal.SIGKILL)
 
     def _beat(self) -> None:
@@ -220,5 +233,9 @@ class Manager:
             self.redis.srem(self.keys.hosts, self.host)
 
 
+_asked: list[int] = []  # signals to stop; the exception alone is lost where Python ignores one, as in a fork's hooks
+
+
 def _leave(number: int, frame: FrameType | None) -> None:
+    _asked.append(number)
     raise SystemExit(0)

@@ -30,10 +30,11 @@ _LISTEN_SECONDS = 5
 _SEND_AT_ONCE = 256
 _READ_AT_ONCE = 256
 _BEAT = 1.0
-_BEAT_LIFE = 4  # seconds after which nobody is believed to wait here any more
+_BEAT_LIFE = 3  # seconds after which nobody is believed to wait here any more
 _CROWD = 8  # waiting jobs from which on answers are left to gather, so that one round trip brings several
 _GATHER = 0.002
 _RETRY = 0.1
+_FAREWELL = 1.0  # seconds for the last commands
 _BACKLOG_AGE = 0.05  # seconds that a measured length of the queue is believed
 
 # Of the entries ARGV of the stream KEYS[1], which are still in it: XRANGE without the jobs' content on the wire.
@@ -80,14 +81,18 @@ class Postbox:
 
     async def stop(self) -> None:
         """Stop both; waiting jobs get no answer any more."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        pending = set(self._tasks)
+        while pending:  # again, for a cancellation can be lost in the Redis client, as another timeout ends there
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=_FAREWELL)
+        pipe = self.redis.pipeline(transaction=False)
+        for waiting in self._withdrawn:
+            if waiting.entry is not None:
+                pipe.xdel(waiting.stream, waiting.entry)
+        pipe.delete(self.reply, Keys.alive(self.reply))
         with contextlib.suppress(redis.RedisError, OSError):
-            for waiting in self._withdrawn:
-                if waiting.entry is not None:
-                    await self.redis.xdel(waiting.stream, waiting.entry)
-            await self.redis.delete(self.reply, Keys.alive(self.reply))
+            await asyncio.wait_for(pipe.execute(), _FAREWELL)
         await self.redis.aclose()
 
     def post(self, job: Job, stream: str) -> Waiting:

@@ -83,7 +83,7 @@ class JudgeResult(BaseModel):
         description="run_success, and stdout is as expected if anything was expected, or all tests have passed"
     )
     run_success: bool = Field(
-        description="the program ended by itself with exit status 0; with tests: it came to their end, pass or not"
+        description="the program ended by itself with exit status 0; tests that fail do not change it"
     )
     cost: float = Field(description="seconds it ran")
     reason: Reason = Field(description='"" whenever the program ran to an end of its own, good or bad')

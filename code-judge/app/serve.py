@@ -180,7 +180,7 @@ class _Service:
 
     def keep_running(self) -> None:
         """Start again what ends, until a signal says stop."""
-        while True:
+        while not _asked:
             self._keep_alive(None)
 
     def _keep_alive(self, seconds: float | None) -> None:
@@ -255,7 +255,11 @@ class _Service:
                 os.unlink(self.options.ready_file)
 
 
+_asked: list[int] = []  # signals to stop; the exception alone is lost where Python ignores one, as in a fork's hooks
+
+
 def _leave(number: int, frame: FrameType | None) -> None:
+    _asked.append(number)
     raise SystemExit(0)
 
 

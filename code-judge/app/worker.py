@@ -18,6 +18,7 @@ import redis
 
 from app import cases, cpp, math_answer, steps, verdict
 from app.attendance import HELD_FOR_DEAD, Attendance
+from app.connection import connect
 from app.handover import Handover
 from app.job import Job, Keys, outcome
 from app.logs import event
@@ -30,8 +31,9 @@ log = logging.getLogger("code-judge.worker")
 
 _BLOCK_MS = 500
 _RETRY = 0.2  # seconds between two attempts to reach Redis
+_RETRY_ANSWER = 0.1
 _CLAIM_EVERY = 0.5  # seconds between two looks for the jobs of dead workers
-_LONG_WAIT = 5.0  # seconds after which a web process has beaten, on a server that came back empty, too
+_LONG_WAIT = 2.0  # seconds in the queue after which it is asked whether the job's web process still lives
 _MAX_DELIVERIES = 3
 _NATIVE = -1  # the kind of cell for compilers and compiled programs; others are numbers of layers
 _CELL_PATIENCE = 10.0  # seconds to wait for a nursery that is being restarted
@@ -71,13 +73,13 @@ class Worker:
         self.name = name
         self.slot = slot
         self.keys = Keys(settings.redis_key_prefix)
-        self.redis: Any = redis.Redis.from_url(
-            settings.redis_address, socket_timeout=10, socket_connect_timeout=5
-        )
+        self.redis: Any = connect(settings.redis_address)
         self._hand_over = Handover(self.redis, self.keys, name)
         self._stepper = steps.Stepper(settings, cpp.find(settings))
         self._cells: dict[int, Cell] = {}
         self._ready: deque[Entry] = deque()
+        self._asked = False  # whether the last handover said that nothing is waiting
+        self._refused = ""
         self._idle = False
         self._stopping = False
         self._clock_ahead = 0.0
@@ -110,9 +112,8 @@ class Worker:
                     self._fetch()
                 if self._ready:
                     self._handle(self._ready.popleft())
-            except (redis.ConnectionError, redis.TimeoutError, redis.ResponseError) as error:
-                if isinstance(error, redis.ResponseError) and not _group_missing(error):
-                    raise
+            except redis.RedisError as error:
+                self._tell_refused(error)
                 time.sleep(_RETRY)
                 fresh = True
 
@@ -123,6 +124,7 @@ class Worker:
         seconds, micros = self.redis.time()
         self._clock_ahead = seconds + micros / 1e6 - time.time()
         self._ready.clear()
+        self._asked = False
         answer = self.redis.xreadgroup(Keys.GROUP, self.name, dict.fromkeys(self.keys.streams, "0"))
         self._ready.extend(_entries(answer, again=True))
 
@@ -137,7 +139,14 @@ class Worker:
             self._ready.extend(_entries([(stream, claimed[1])], again=True))
 
     def _fetch(self) -> None:
-        """Wait a while for jobs, the first in rank."""
+        """Wait a while for jobs, the first in rank. Waiting brings one of each stream if they are there already, hence
+        the question before it.
+        """
+        if not self._asked:
+            self._asked = True
+            if (taken := self._hand_over.take()) is not None:
+                self._ready.append((*taken, False))
+                return
         wanted = dict.fromkeys(self.keys.streams, ">")
         self._idle = True  # a stop from here on is obeyed at once; one just before, after a second
         try:
@@ -148,14 +157,18 @@ class Worker:
 
     def _handle(self, entry: Entry) -> None:
         stream, entry_id, fields, again = entry
-        job = Job.from_bytes(fields[b"job"])
+        try:
+            job = Job.from_bytes(fields[b"job"])
+        except (ValueError, TypeError, KeyError) as error:
+            self._refuse(stream, entry_id, fields, error)
+            return
         self._attendance.begin(stream, entry_id, job.reply)
         try:
             answer = self._answer(stream, entry_id, job, again)
         except ClientLeft:
             self._drop(stream, entry_id)
         else:
-            self._finish(stream, entry_id, job, answer)
+            self._send(job.reply, job.id, stream, entry_id, answer)
         finally:
             self._attendance.end()
 
@@ -231,7 +244,7 @@ class Worker:
         return Cell(path, self.slot, left, memory_mib=memory, spare_mib=steps.SPARE_MIB)
 
     def _wait_for(self, path: str) -> None:
-        """Return when a nursery listens there, or is late: the layer of `math` jobs is built after the start."""
+        """Return when a nursery listens there, or is late: it is started beside the others, and not waited for."""
         deadline = time.monotonic() + _CELL_PATIENCE
         while not os.path.exists(path) and time.monotonic() < deadline and not self._attendance.left():
             time.sleep(0.02)
@@ -241,28 +254,56 @@ class Worker:
         with contextlib.suppress(redis.RedisError):
             self.redis.hincrby(self.keys.metrics, "sandboxes_lost", 1)
 
+    def _tell_refused(self, error: redis.RedisError) -> None:
+        """A Redis that answers, but refuses: it is full, or read-only. That it is away, the manager tells."""
+        text = str(error)
+        if (
+            isinstance(error, redis.ResponseError)
+            and text != self._refused
+            and not text.startswith("NOGROUP")
+        ):
+            self._refused = text
+            event(log, logging.ERROR, "redis_refuses", f"worker {self.name}: Redis refuses: {text}")
+
+    def _refuse(self, stream: str, entry_id: bytes, fields: dict[bytes, bytes], error: Exception) -> None:
+        """Answer a job that can't be read, as far as it can be read: its web process is of another version."""
+        event(log, logging.ERROR, "job_unreadable", f"worker {self.name} can't read a job: {error!r}")
+        try:
+            facts = orjson.loads(fields[b"job"])
+            name, reply = str(facts["id"]), str(facts["reply"])
+        except (ValueError, TypeError, KeyError):
+            self._drop(stream, entry_id)
+            return
+        text = "the worker can't read this job: web processes and workers are of different versions\n"
+        self._send(
+            reply, name, stream, entry_id, outcome(reason="internal_error", stderr=text, retryable=True)
+        )
+
     def _drop(self, stream: str, entry_id: bytes) -> None:
         """Forget a job that nobody waits for; if Redis is away, the next worker that claims it finds it deleted."""
-        with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
+        with contextlib.suppress(redis.RedisError):
             pipe = self.redis.pipeline(transaction=True)
             pipe.xack(stream, Keys.GROUP, entry_id)
             pipe.xdel(stream, entry_id)
             pipe.execute()
 
-    def _finish(self, stream: str, entry_id: bytes, job: Job, answer: dict[str, Any]) -> None:
+    def _send(self, reply: str, name: str, stream: str, entry_id: bytes, answer: dict[str, Any]) -> None:
         """Store the answer, acknowledge, and ask for the next job, in one transaction; again until it
         worked.
         """
-        message = orjson.dumps({"id": job.id, "result": answer})
+        message = orjson.dumps({"id": name, "result": answer})
         while True:
             # Under load, too, it is time to look for dead workers' jobs now and then.
             ask_next = not self._ready and not self._stopping and time.monotonic() < self._claim_at
             try:
-                taken = self._hand_over(job.reply, message, stream, entry_id, ask_next)
-            except (redis.ConnectionError, redis.TimeoutError):
-                time.sleep(0.1)
+                taken = self._hand_over(reply, message, stream, entry_id, ask_next)
+            except redis.RedisError as error:
+                self._tell_refused(error)
+                time.sleep(_RETRY_ANSWER)
                 continue
+            self._asked = ask_next
             if taken is not None:
+                self._asked = False
                 self._ready.append((*taken, False))
             return
 
@@ -274,10 +315,6 @@ def join(server: Any, stream: str) -> None:
     except redis.ResponseError as error:
         if not str(error).startswith("BUSYGROUP"):
             raise
-
-
-def _group_missing(error: Exception) -> bool:
-    return str(error).startswith("NOGROUP")
 
 
 def _entries(answer: Any, again: bool = False) -> list[Entry]:

@@ -41,7 +41,7 @@ def _value(samples: Samples, name: str, **labels: str) -> float:
 def counted(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("counted")
     with running(
-        folder, "--workers", "2", "--web", "2", PRELOAD="json", MAX_EXECUTION_TIME="1", MAX_QUEUE_LENGTH="40"
+        folder, "--workers", "2", "--web", "2", PRELOAD="json", MAX_EXECUTION_TIME="1", MAX_QUEUE_LENGTH="12"
     ) as judge:
         yield judge
 
@@ -117,7 +117,7 @@ def test_gauges_show_workers_and_the_jobs_that_run(counted: Judge) -> None:
 
 
 def test_overload_is_counted(counted: Judge) -> None:
-    items = [{"solution": "import time; time.sleep(0.05)"}] * 56
+    items = [{"solution": "import time; time.sleep(0.05)"}] * 60
     thread = threading.Thread(target=lambda: counted.post("/run/long-batch", {"submissions": items}))
     thread.start()
     told = 0

@@ -30,7 +30,7 @@ STANDARD = {
     "tempfile": "tempfile", "threading": "threading", "timeit": "timeit", "unicodedata": "unicodedata",
     "unittest": "unittest", "urllib": "urllib.parse", "uuid": "uuid", "zlib": "zlib",
 }  # fmt: skip
-MATH = ("math_verify",)  # for jobs of type `math` only; nobody waits for it when the service starts
+MATH = ("math_verify",)  # for jobs of type `math` only; built when the first of them comes
 _NAMED = re.compile(r"\b(?:" + "|".join(STANDARD) + r")\b")
 
 

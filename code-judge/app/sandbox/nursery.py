@@ -113,12 +113,14 @@ def _serve_layers(config: NurseryConfig, manager: socket.socket) -> None:
     wanted = layers.modules(config.preload)
     layer = 0
     while True:
-        _import(wanted[layer])
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(config.socket_path(layer))  # left by a nursery before us
         listener.bind(config.socket_path(layer))
         listener.listen(128)
+        if layer == layers.math(config.preload):
+            _wait_for_use(listener, manager)
+        _import(wanted[layer])
         above: list[int] = []
         for upper in layers.above(layer, config.preload):
             child = os.fork()
@@ -138,6 +140,15 @@ def _serve_layers(config: NurseryConfig, manager: socket.socket) -> None:
         listener.close()
         for other in above:
             os.close(other)
+
+
+def _wait_for_use(listener: socket.socket, manager: socket.socket) -> None:
+    """Return when the first worker connects: most services never need this layer, and it takes a second to build."""
+    poller = select.poll()
+    for descriptor in (listener.fileno(), manager.fileno()):
+        poller.register(descriptor, select.POLLIN)
+    if manager.fileno() in [descriptor for descriptor, _ in poller.poll()]:
+        os._exit(0)
 
 
 def _import(names: tuple[str, ...]) -> None:

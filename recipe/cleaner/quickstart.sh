@@ -139,7 +139,7 @@ start_judge() {   # once
 
 # Cached results carry a checksum of the code that makes them.
 made_by() { cat "$@" | cksum | cut -d ' ' -f 1; }
-ROWS=$CACHE_DIR/rows-$SEED-$(made_by verl/cleaner/data/*.py)
+ROWS=$CACHE_DIR/rows-$SEED-$(made_by verl/cleaner/data/{make_rows,tasks}.py)
 if [ ! -f "$ROWS/val.parquet" ]; then
     phase "rows" "from reasoning-gym"
     "$PY" -m cleaner.data.make_rows --out "$ROWS" --train 1024 --val 128 --seed "$SEED"
@@ -149,7 +149,7 @@ OVERRIDES=()
 if [ "$MODEL" = tiny ]; then
     MODEL_DIR=$ROOT/recipe/cleaner/quickstart/model
 else
-    MODEL_DIR=$CACHE_DIR/smollm2-$(made_by verl/cleaner/coldstart/*.py verl/cleaner/data/*.py)
+    MODEL_DIR=$CACHE_DIR/smollm2-$(made_by verl/cleaner/coldstart/*.py verl/cleaner/data/{make_rows,tasks}.py)
     if [ ! -f "$MODEL_DIR/config.json" ]; then
         if [ "$DRY_RUN" = 1 ]; then
             echo "quickstart: the cold-started SmolLM2 is not made yet; run once without DRY_RUN." >&2

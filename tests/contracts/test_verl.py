@@ -68,6 +68,17 @@ def test_the_trainer_overrides_methods_that_exist_with_these_parameters() -> Non
     assert parameters(PPOTrainer.fit) == ["self", "agent_loop_manager"]
 
 
+def test_an_evaluation_ends_after_the_validation_before_training_and_only_there() -> None:
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+    source = inspect.getsource(PPOTrainer.fit)
+    assert 0 < source.index('"val_before_train"') < source.index('"val_only"') < source.index("self.step(")
+    assert source.count('"val_only"') == 1
+    # The loop reads its batches from here, and asks these for metrics and dumps.
+    validation = inspect.getsource(PPOTrainer._validate)
+    assert "in self.val_dataloader" in validation and "return self._val_metrics_update(" in validation
+
+
 def test_the_constructor_reads_the_mode_before_it_builds_the_replay_buffer() -> None:
     from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from quickstart_run import ROOT, QuickStart
@@ -19,7 +20,7 @@ MEASURED = re.compile(r"timing|perf/|seconds|throughput|time_per|_s/|memory")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[QuickStart, str]]:
     """A finished run of three steps and what it printed."""
     run = QuickStart(tmp_path_factory.mktemp("quickstart") / "run", {"STEPS": "3"})
-    yield run, run.run()
+    yield run, run.run("cleaner.save_samples=true")
 
 
 def test_it_trains_validates_before_and_after_and_writes_everything(trained: tuple[QuickStart, str]) -> None:
@@ -70,6 +71,19 @@ def test_validation_never_rolls_back(trained: tuple[QuickStart, str]) -> None:
     assert len(validation) == 16
     assert not any(line["repairs"] for line in validation)
     assert run.metrics()[0]["val/rollback/triggered"] == 0
+
+
+def test_samples_of_a_validation_are_reported(trained: tuple[QuickStart, str], capsys: Any) -> None:
+    from cleaner.cli import main
+
+    run, _ = trained
+    assert main(["eval-report", str(run.output), "--step", "3", "--json"]) == 0
+    [told] = json.loads(capsys.readouterr().out)["runs"]
+    overall = told["figures"]["overall"]
+    metrics = run.metrics()[3]
+    assert overall["mean"]["mean"] == pytest.approx(metrics["val/accuracy"]) and overall["problems"] == 8
+    first = metrics["val/tool_calls/first_attempt_success_rate"]
+    assert overall["tools"]["first_failed"] == pytest.approx(1 - first) and not told["lookahead"]
 
 
 def test_the_checkpoint_loads_in_transformers_and_has_moved(trained: tuple[QuickStart, str]) -> None:

@@ -161,6 +161,13 @@ def test_a_judge_that_answers_passes() -> None:
         assert check_judge(url) == [] and check_judge(url + "/") == []
 
 
+def test_each_of_several_judges_must_answer() -> None:
+    with answering() as url:
+        assert check_judge(f"{url}, {url}/") == []
+        (problem,) = check_judge(f"{url},http://127.0.0.1:9")
+    assert problem.where == "judge http://127.0.0.1:9"
+
+
 def test_a_judge_behind_a_proxy_setting_is_asked_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with answering() as url:
@@ -278,6 +285,22 @@ def test_the_judge_of_our_tool_must_answer_except_in_a_dry_run(
         check_training_inputs(config)
     monkeypatch.setenv("DRY_RUN", "1")
     check_training_inputs(config)
+
+
+def test_the_judge_of_the_recipes_reward_must_answer_where_no_tool_needs_it(
+    training_config: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = training_config(
+        actor_rollout_ref__rollout__multi_turn__enable=False,
+        reward__custom_reward_function__path="pkg://cleaner.rewards.recipe",
+    )
+    monkeypatch.delenv("DRY_RUN", raising=False)
+    monkeypatch.setenv("CODE_JUDGE_URL", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(ConfigError, match="cannot be reached"):
+        check_training_inputs(config)
+    with answering() as url:
+        monkeypatch.setenv("CODE_JUDGE_URL", url)
+        check_training_inputs(config)
 
 
 def test_the_command_shows_all_problems_and_exits_with_2(tmp_path: Path, rows: Path, model: Path) -> None:

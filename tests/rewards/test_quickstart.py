@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from cleaner.data.make_rows import row
 from cleaner.data.tasks import TASKS, draw
-from cleaner.rewards.quickstart import compute_score, last_boxed, last_turn
+from cleaner.rewards.quickstart import compute_score
+from cleaner.rewards.response import last_boxed, last_turn
 
 GCD = "reasoning_gym/gcd"
 OBSERVATION = "</tool_call>\nuser\n<tool_response>\n{}\n</tool_response>\nassistant\n"

@@ -63,6 +63,10 @@ REWARD = """
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
     if ground_truth == "explode":
         raise ZeroDivisionError("the reward of " + data_source)
+    if ground_truth == "no judge":
+        from code_judge.client import JudgeUnavailable
+
+        raise JudgeUnavailable("no answer within 180 s")
     return {"score": 0.5, "acc": 0.5}
 """
 
@@ -145,14 +149,14 @@ def worker(config: DictConfig, reward_worker: Any) -> CleanerAgentLoopWorker:
     return CleanerAgentLoopWorker(config, None, None, [reward_worker])
 
 
-def make_group(worker: Any, script: list[str], partition: str) -> Any:
+def make_group(worker: Any, script: list[str], partition: str, truth: str = "explode") -> Any:
     """Makes the group "g" by a script; returns its rows, as verl's replay buffer lists them, and its status."""
     tag = {"is_prompt": True, "status": "pending", "global_steps": 4}
     tq.kv_put(key="g", partition_id=partition, tag=tag)
     prompt = {
         "uid": "g", "index": 7, "script": script, "__rollout_n__": len(script), "agent_name": "scripted",
         "data_source": "test", "raw_prompt": [{"role": "user", "content": "?"}], "global_steps": 4,
-        "reward_model": {"ground_truth": "explode"},
+        "reward_model": {"ground_truth": truth},
     }  # fmt: skip
     where = {"step": 4, "sample_index": 7, "rollout_n": 0, "validate": partition == "val"}
     asyncio.run(worker._run_prompt(prompt, {}, trajectory=where))
@@ -171,7 +175,9 @@ def clean_queue(transfer_queue: None) -> Iterator[None]:
 
 @pytest.fixture
 def run(worker: CleanerAgentLoopWorker, clean_queue: None) -> Callable[..., Any]:
-    return lambda *script, partition="train": make_group(worker, list(script), partition)
+    return lambda *script, partition="train", truth="explode": make_group(
+        worker, list(script), partition, truth
+    )
 
 
 def failure(**changes: Any) -> Failure:
@@ -205,6 +211,12 @@ def test_an_exception_of_the_reward_function_is_told_with_its_line(run: Any) -> 
     assert (failed.type, failed.message) == ("ZeroDivisionError", "the reward of test")
     assert failed.where.endswith("reward.py:4 in compute_score")
     assert "compute_score" in str(failed.traceback) and "\x1b" not in str(failed.traceback)
+
+
+def test_a_reward_without_a_verdict_leaves_its_trajectory_out_and_names_the_judge(run: Any) -> None:
+    rest, [failed] = split_failures(run("reward", "ok", truth="no judge").batch)
+    assert rest.keys == ["g_1_0"] and failed.type == "code_judge.errors.JudgeUnavailable"
+    assert failed.message == "no answer within 180 s"
 
 
 def test_what_was_stored_of_a_trajectory_gives_way_to_its_failure(run: Any) -> None:

@@ -10,8 +10,9 @@ adds happens at three places:
 
 What is done about a failing call is for the configured strategy to say (`cleaner.saar.strategy`). Where it does nothing
 the output is upstream's, token for token, but for keys in `extra_fields`: `saar` (counts of this trajectory),
-`token_origin` (one of `Origin` per response token) and, where they are asked for, `trajectory` (the record),
-`negatives` and `pairs` (see `cleaner.negatives`).
+`token_origin` (one of `Origin` per response token), in validation `ending`, `assistant_turns` and `lookahead` (see
+`cleaner.evaluation.sample_facts`) and, where they are asked for, `trajectory` (the record), `negatives` and `pairs`
+(see `cleaner.negatives`).
 
 An exhausted turn goes on as upstream's would: with its own error message. A call that does not parse, which upstream
 takes for the final answer, gets an error message too, if it was rolled back or tolerated.
@@ -29,6 +30,7 @@ from verl.experimental.agent_loop.tool_parser import FunctionCall
 from verl.tools.schemas import ToolResponse
 from verl.utils.ray_utils import get_event_loop
 
+from cleaner.evaluation.sample_facts import BROKEN_CALL, ENDING_KEY, LENGTH, LOOKAHEAD_KEY, TURNS, TURNS_KEY
 from cleaner.lookahead import KeptBranch, LookAhead
 from cleaner.negatives import call_pairs, negative_outputs, negative_texts
 from cleaner.recorder import record_trajectory
@@ -116,6 +118,13 @@ class CleanerAgentLoop(ToolAgentLoop):
             )
             output.extra_fields["trajectory"] = {**record, "saar": statistics}
         if session.validate:
+            output.extra_fields.update(
+                {
+                    ENDING_KEY: session.ending,
+                    TURNS_KEY: session.turn + 1,
+                    LOOKAHEAD_KEY: session.policy.active,
+                }
+            )
             return output
         if self._settings.save_negatives:
             output.extra_fields["negatives"] = negative_texts(self.tokenizer, output, session.repairs)
@@ -163,6 +172,7 @@ class CleanerAgentLoop(ToolAgentLoop):
         session.statistics.sampled_tokens += len(agent_data.response_ids)
         if len(agent_data.messages) == messages:
             # A limit ended the trajectory before upstream looked for calls.
+            session.ending = await self._limit_that_ended(agent_data) if session.validate else None
             return state
         session.located = not self._turn_reader.surely_sound(agent_data.response_ids, agent_data.tool_calls)
         if session.located:
@@ -187,6 +197,8 @@ class CleanerAgentLoop(ToolAgentLoop):
         if session.reaction(broken) == Reaction.GO_ON:
             for outcome in broken:
                 session.statistics.count_call(outcome, lookahead=False)
+            if state == AgentState.TERMINATED:
+                session.ending = BROKEN_CALL
             return state
         session.turn_calls = counting
         agent_data.tool_calls = [call.call for call in calls]
@@ -204,7 +216,18 @@ class CleanerAgentLoop(ToolAgentLoop):
             complete = await self._run_and_repair(session, agent_data)
             if complete is not None:
                 return complete
-        return await super()._handle_processing_tools_state(agent_data)
+        state = await super()._handle_processing_tools_state(agent_data)
+        if state == AgentState.TERMINATED:
+            # Upstream drops tools' messages that would fill the response length.
+            session.ending = LENGTH
+        return state
+
+    async def _limit_that_ended(self, agent_data: AgentData) -> str | None:
+        """None for an answer in the last turn that was allowed: it would have been the last turn anyhow."""
+        if len(agent_data.response_mask) >= self.response_length:
+            return LENGTH
+        _, calls = await self.read_turn(agent_data.response_ids, agent_data)
+        return TURNS if calls else None
 
     async def _run_and_repair(self, session: TrajectorySession, agent_data: AgentData) -> AgentState | None:
         """Run the turn's calls; if they fail, look ahead and put the repaired turn in place.
@@ -249,10 +272,13 @@ class CleanerAgentLoop(ToolAgentLoop):
         session.note_turn(failed=repair.decision == Decision.EXHAUSTED)
         if isinstance(replacement, RepairedTurn):
             self._put_in_place(session, agent_data, repair.start, replacement)
+            session.statistics.replace_turn_calls(len(replacement.calls))
         elif excluded := look_ahead.excluded():
             session.exclude(repair.start, excluded)
             session.write_back(agent_data)
         if isinstance(replacement, KeptBranch):
+            tried = (repair.attempts[number].turn.outcome for number in replacement.attempts)
+            session.statistics.keep_lookahead_calls(outcome for outcome in tried if outcome is not None)
             return self._adopt(session, agent_data, replacement)
         return None
 
@@ -289,6 +315,8 @@ class CleanerAgentLoop(ToolAgentLoop):
             if kept.answer.routed_experts is not None:
                 agent_data.routed_experts = kept.answer.routed_experts
         session.turn += len(kept.attempts)
+        if kept.full:
+            session.ending = LENGTH
         session.follow(agent_data)
         return AgentState.TERMINATED if kept.full else AgentState.GENERATING
 

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from cleaner.evaluation.command_line import add_eval_report, add_lcb_export
+
 _Register = Callable[["argparse._SubParsersAction[argparse.ArgumentParser]"], None]
 
 
@@ -148,7 +150,14 @@ def _version(name: str) -> str:
 
 
 # A later sub-command is one more function here.
-_COMMANDS: tuple[_Register, ...] = (_add_doctor, _add_show, _add_pairs, _add_version)
+_COMMANDS: tuple[_Register, ...] = (
+    _add_doctor,
+    _add_show,
+    _add_pairs,
+    add_eval_report,
+    add_lcb_export,
+    _add_version,
+)
 
 
 if __name__ == "__main__":

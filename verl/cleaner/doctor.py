@@ -24,7 +24,17 @@ from cleaner.preflight import Problem, check_judge, check_python, http_get
 OK, INFO, WARNING, ERROR = "ok", "info", "warning", "error"
 
 PROBE_TIMEOUT_S = 180.0
-NEEDED = ("torch", "verl", "ray", "transformers", "tensordict", "TransferQueue", "numpy", "pyarrow", "httpx")
+NEEDED = (
+    "torch",
+    "verl",
+    "ray",
+    "transformers",
+    "tensordict",
+    "TransferQueue",
+    "numpy",
+    "pyarrow",
+    "aiohttp",
+)
 ENGINES = ("sglang", "vllm")
 VERL_VERSION = "0.9.1"
 PLUGIN = "cleaner.cpu.plugin"
@@ -124,9 +134,13 @@ def probe_checks(found: Mapping[str, Any], environment: Mapping[str, str] = os.e
 
 
 def judge_checks(url: str | None) -> list[Check]:
-    """What the code-judge at `url` says of itself: live workers, queue, isolation."""
+    """What the code-judge at each address in `url` (commas between) says: live workers, queue, isolation."""
     if not url:
         return [Check("code-judge", INFO, "CODE_JUDGE_URL is not set; the quick start starts its own")]
+    return [check for address in url.split(",") for check in _judge_checks(address.strip())]
+
+
+def _judge_checks(url: str) -> list[Check]:
     problems = check_judge(url)
     if problems:
         return [_from_problem("code-judge", problem) for problem in problems]

@@ -12,7 +12,8 @@ class AlignmentError(RuntimeError):
 class ToolInfrastructureError(RuntimeError):
     """A tool could not run for a reason that is not the model's doing: unreachable, overloaded or broken service.
 
-    A tool raises it from `execute` to have the call counted as `infrastructure`, which never triggers a rollback.
+    A tool raises it from `execute` to have the call counted as `infrastructure`, which never triggers a rollback. So is
+    `code_judge.client.JudgeUnavailable`.
     """
 
 

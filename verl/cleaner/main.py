@@ -7,20 +7,27 @@ and one message that names what to fix. `DRY_RUN=1` stops after the checks and p
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from cleaner.errors import ConfigError, TooManyFailures
+from cleaner.preflight import check_training_inputs
 from cleaner.report.run_dir import METRICS_FILE, set_aside_metrics
 
 CONFIG_ERROR_STATUS = 2
 
 
-def prepare(config: DictConfig) -> None:
+def prepare(config: DictConfig, check_inputs: Callable[[Any], None] = check_training_inputs) -> None:
     """Check the whole configuration and complete it in place.
+
+    Args:
+        config: as composed.
+        check_inputs: checks what the configuration points at: data, model, output directory, judge.
 
     Raises:
         ConfigError: with every problem that was found, each with its remedy.
@@ -30,23 +37,33 @@ def prepare(config: DictConfig) -> None:
     from verl.utils.device import auto_set_device
 
     from cleaner.config.documented_keys import adopt_documented_keys
+    from cleaner.config.precision import refuse_precision
     from cleaner.config.settings import read_settings
-    from cleaner.preflight import check_training_inputs
+    from cleaner.config.sizes import refuse_sizes
+    from cleaner.evaluation.preparation import prepare_evaluation
+    from cleaner.rewards.settings import refuse_reward
 
     adopt_documented_keys(config)
     settings = read_settings(config)
     output_dir = Path(settings.output_dir).absolute()
-    if not _is_dry_run() and config.trainer.resume_mode == "disable" and (output_dir / METRICS_FILE).exists():
+    if config.trainer.val_only:
+        prepare_evaluation(config, output_dir)
+    elif (
+        not _is_dry_run() and config.trainer.resume_mode == "disable" and (output_dir / METRICS_FILE).exists()
+    ):
         raise ConfigError(
             f"{output_dir} already holds a run. Give another cleaner.output_dir, or trainer.resume_mode=auto to go on."
         )
-    check_training_inputs(config)
+    refuse_precision(config)
+    refuse_sizes(config)
+    refuse_reward(config)
+    check_inputs(config)
     auto_set_device(config)
     try:
         validate_config(
             config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config)
         )
-    except (AssertionError, ValueError) as error:
+    except (AssertionError, ValueError, InstantiationException) as error:
         raise ConfigError(f"verl refuses the configuration: {error}") from error
     config.cleaner.output_dir = str(output_dir)
     # Resolved here, so that no worker on another machine needs this shell's environment.

@@ -61,20 +61,30 @@ def check_python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> list
     ]
 
 
-def check_data(files: Sequence[str | Path], option: str = "data file") -> list[Problem]:
+def check_data(files: Sequence[str | Path], option: str = "data file", mapped: bool = False) -> list[Problem]:
     """Each file is parquet with usable rows (`cleaner.data.schema.check_rows`, which names file, row and
     column).
+
+    Args:
+        mapped: the run maps rows as it reads them (`cleaner.data.row_files.maps_rows`), so that they may have any
+            form that `cleaner.data.mapping` knows.
     """
+    from cleaner.data.row_files import check_mapped_rows
     from cleaner.data.schema import check_rows
     from cleaner.errors import ConfigError
 
+    check, fix = (
+        (check_mapped_rows, "See dataset/README.md")
+        if mapped
+        else (check_rows, "Give a parquet file in verl's format")
+    )
     problems = []
     for file in files:
         try:
-            check_rows(file)
+            check(file)
         except ConfigError as error:
             message = str(error).removeprefix(f"{Path(file)}: ").rstrip(".")
-            problems.append(Problem(message, f"{option} {file}", "Give a parquet file in verl's format"))
+            problems.append(Problem(message, f"{option} {file}", fix))
     return problems
 
 
@@ -100,17 +110,24 @@ def check_model(model: str, environment: Mapping[str, str] = os.environ) -> list
         return [Problem("is a file, not a model folder", where, "Give the folder that holds config.json")]
     if model.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(model):
         return [Problem("no such folder, and not a hub id of the form owner/name", where, "Check the path")]
-    if _offline(environment) and not _in_hub_cache(model, environment):
+    if _offline(environment) and not in_hub_cache(model, environment):
         fix = "Download it first, or unset HF_HUB_OFFLINE, or give a local folder"
         return [Problem("not a folder here, not in the hub cache, and HF_HUB_OFFLINE is set", where, fix)]
     return []
 
 
 def check_judge(url: str | None, timeout_s: float = JUDGE_TIMEOUT_S) -> list[Problem]:
-    """A code-judge answers GET /ping at `url` with "pong" within `timeout_s` seconds."""
-    if not url:
+    """A code-judge answers GET /ping with "pong" within `timeout_s` seconds, at each address in `url` (commas
+    between).
+    """
+    addresses = [part.strip() for part in (url or "").split(",") if part.strip()]
+    if not addresses:
         fix = "Start one (`code-judge serve`) and set CODE_JUDGE_URL=http://host:port"
         return [Problem("no address of a code-judge is given", "CODE_JUDGE_URL", fix)]
+    return [problem for address in addresses for problem in _check_address(address, timeout_s)]
+
+
+def _check_address(url: str, timeout_s: float) -> list[Problem]:
     fix = "Start it (`code-judge serve`), or correct CODE_JUDGE_URL; it is not reached through a proxy"
     try:
         status, body = http_get(url, "/ping", timeout_s)
@@ -214,13 +231,15 @@ def check_training_inputs(config: Any, need_judge: bool | None = None) -> None:
     Args:
         config: verl's configuration with the group `cleaner`, as composed by Hydra.
         need_judge: whether the judge must answer; by default it must unless DRY_RUN=1. It is looked for only
-            where the tools of the run include our code interpreter.
+            where the tools of the run include our code interpreter, or where there are none and the reward is the
+            recipes'.
 
     Raises:
         ConfigError: with all problems, one a line.
     """
     from omegaconf import OmegaConf
 
+    from cleaner.data.row_files import maps_rows
     from cleaner.errors import ConfigError
 
     def value(path: str) -> Any:
@@ -228,10 +247,11 @@ def check_training_inputs(config: Any, need_judge: bool | None = None) -> None:
         return OmegaConf.to_container(found, resolve=True) if OmegaConf.is_config(found) else found
 
     model = value("actor_rollout_ref.model.path")
+    mapped = maps_rows(OmegaConf.select(config, "data") or {})
     checks: list[Callable[[], list[Problem]]] = [
         check_python,
-        lambda: check_data(_as_list(value("data.train_files")), "data.train_files"),
-        lambda: check_data(_as_list(value("data.val_files")), "data.val_files"),
+        lambda: check_data(_as_list(value("data.train_files")), "data.train_files", mapped),
+        lambda: check_data(_as_list(value("data.val_files")), "data.val_files", mapped),
         lambda: check_model(str(model or ""), os.environ),
         lambda: check_output_dir(value("cleaner.output_dir")),
     ]
@@ -240,6 +260,9 @@ def check_training_inputs(config: Any, need_judge: bool | None = None) -> None:
     if need_judge and value("actor_rollout_ref.rollout.multi_turn.enable"):
         tool_config = value("actor_rollout_ref.rollout.multi_turn.tool_config_path")
         checks.append(lambda: _check_tools(tool_config))
+    elif need_judge and str(value("reward.custom_reward_function.path")).endswith("cleaner.rewards.recipe"):
+        settings = value("reward.custom_reward_function.reward_kwargs") or {}
+        checks.append(lambda: check_judge(settings.get("judge_url") or os.environ.get("CODE_JUDGE_URL")))
     problems = collect(checks)
     if problems:
         raise ConfigError("\n  ".join(["", *map(str, problems)]) if len(problems) > 1 else str(problems[0]))
@@ -328,7 +351,8 @@ def _offline(environment: Mapping[str, str]) -> bool:
     return any(environment.get(name, "").lower() in ("1", "true", "yes", "on") for name in switches)
 
 
-def _in_hub_cache(model: str, environment: Mapping[str, str]) -> bool:
+def in_hub_cache(model: str, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a snapshot of the hub model owner/name is in the local cache."""
     home = environment.get("HF_HOME") or str(
         Path(environment.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
     )

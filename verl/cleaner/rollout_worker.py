@@ -10,6 +10,8 @@ Cancellation and the end of the process (`CancelledError`, `KeyboardInterrupt`, 
 """
 
 import logging
+import time
+from contextvars import ContextVar
 from typing import Any
 
 import ray
@@ -20,9 +22,13 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
+from cleaner.evaluation.sample_facts import SAMPLE_KEY, sample_facts
 from cleaner.failures import FAILED_TAG, FAILURE_FIELD, describe_exception
 
 logger = logging.getLogger(__name__)
+
+# When the trajectory of the current task began.
+_began: ContextVar[float | None] = ContextVar("cleaner_trajectory_began", default=None)
 
 _UpstreamWorker = AgentLoopWorkerTQ.__ray_metadata__.modified_class
 
@@ -39,6 +45,7 @@ class CleanerAgentLoopWorker(_UpstreamWorker):  # type: ignore[misc, valid-type]
         trace: bool = True,
         **kwargs: Any,
     ) -> None:
+        _began.set(time.perf_counter())
         try:
             await super()._run_agent_loop(
                 sampling_params, trajectory, agent_name=agent_name, trace=trace, **kwargs
@@ -53,6 +60,10 @@ class CleanerAgentLoopWorker(_UpstreamWorker):  # type: ignore[misc, valid-type]
         if not outputs:
             # Upstream would lose the trajectory without a trace.
             raise RuntimeError("the agent loop returned an empty list of outputs")
+        if validate:
+            length = int(self.config.actor_rollout_ref.rollout.response_length)
+            seconds = time.perf_counter() - (_began.get() or time.perf_counter())
+            outputs[-1].extra_fields[SAMPLE_KEY] = sample_facts(outputs[-1], kwargs, length, seconds)
         try:
             await super()._agent_loop_postprocess(outputs, validate, **kwargs)
         except Exception:

@@ -116,6 +116,8 @@ class TrajectorySession:
         # Whether `turn_calls` know their tokens.
         self.located = False
         self.turn = -1
+        # Why the trajectory ended (`cleaner.evaluation.sample_facts`), where anything but the model's answer ended it.
+        self.ending: str | None = None
         # Failing turns that stand in the history right before the present turn.
         self._streak = 0
         self._requests = 0

@@ -70,6 +70,7 @@ class CleanerConfig:
         output_dir: folder of metrics, trajectories, checkpoints.
         seed: non-negative; sampling, rollback decisions and data order follow from it.
         record: write trajectories with their repairs.
+        save_samples: write the samples of each validation to `samples.jsonl`; None: where `trainer.val_only` is on.
         strategy: what is done about failing calls, by name: see `cleaner.saar.strategy`.
         saar, retry_trajectory, roc: settings of the strategies.
         negatives: negative samples. failures: failed trajectories.
@@ -78,6 +79,7 @@ class CleanerConfig:
     output_dir: str
     seed: int
     record: bool = False
+    save_samples: bool | None = None
     strategy: str = "none"
     saar: SaarConfig = field(default_factory=SaarConfig)
     retry_trajectory: Mapping[str, Any] = field(default_factory=dict)
@@ -105,6 +107,8 @@ def read_settings(config: DictConfig) -> CleanerConfig:
             )
     check_int("cleaner.seed", group["seed"], 0)
     check_bool("cleaner.record", group["record"])
+    if group.get("save_samples") is not None:
+        check_bool("cleaner.save_samples", group["save_samples"])
     make_strategy(group)
     negatives = NegativesConfig(**known_keys(NegativesConfig, "cleaner.negatives", group.get("negatives")))
     failures = FailuresConfig(**known_keys(FailuresConfig, "cleaner.failures", group.get("failures")))

@@ -18,57 +18,62 @@ REQUIRED_COLUMNS: tuple[str, ...] = ("prompt", "data_source", "reward_model")
 _BATCH_ROWS = 4096
 
 
-def _prompt_fault(value: Any) -> str | None:
+def prompt_fault(value: Any) -> str | None:
+    """What is wrong with a chat, or None."""
     if not isinstance(value, list):
-        return f"must be a list of chat messages, got {_show(value)}"
+        return f"must be a list of chat messages, got {shown(value)}"
     if not value:
         return "must not be an empty list of chat messages"
     for position, message in enumerate(value):
         if not isinstance(message, dict):
-            return f"message {position} must be an object with 'role' and 'content', got {_show(message)}"
+            return f"message {position} must be an object with 'role' and 'content', got {shown(message)}"
         for key in ("role", "content"):
             if key not in message:
                 return f"message {position} has no {key!r} (it has: {', '.join(message) or 'nothing'})"
         if not isinstance(message["role"], str):
-            return f"message {position}: 'role' must be a string, got {_show(message['role'])}"
+            return f"message {position}: 'role' must be a string, got {shown(message['role'])}"
         if not isinstance(message["content"], str | list):
-            return f"message {position}: 'content' must be text, got {_show(message['content'])}"
+            return f"message {position}: 'content' must be text, got {shown(message['content'])}"
     return None
 
 
-def _reward_model_fault(value: Any) -> str | None:
+def reward_model_fault(value: Any) -> str | None:
+    """What is wrong with the object that holds the ground truth, or None."""
     if not isinstance(value, dict):
-        return f"must be an object with 'ground_truth', got {_show(value)}"
+        return f"must be an object with 'ground_truth', got {shown(value)}"
     if value.get("ground_truth") is None:
         return f"has no 'ground_truth' (it has: {', '.join(k for k, v in value.items() if v is not None) or 'nothing'})"
     return None
 
 
-def _text_fault(value: Any) -> str | None:
-    return None if isinstance(value, str) and value else f"must be non-empty text, got {_show(value)}"
+def text_fault(value: Any) -> str | None:
+    """What is wrong with a text that must not be empty, or None."""
+    return None if isinstance(value, str) and value else f"must be non-empty text, got {shown(value)}"
 
 
-def _object_fault(value: Any) -> str | None:
-    return None if value is None or isinstance(value, dict) else f"must be an object, got {_show(value)}"
+def object_fault(value: Any) -> str | None:
+    """What is wrong with an object that may be null, or None."""
+    return None if value is None or isinstance(value, dict) else f"must be an object, got {shown(value)}"
 
 
 _CHECKS: dict[str, Callable[[Any], str | None]] = {
-    "prompt": _prompt_fault,
-    "reward_model": _reward_model_fault,
-    "data_source": _text_fault,
-    "agent_name": _text_fault,
-    "extra_info": _object_fault,
+    "prompt": prompt_fault,
+    "reward_model": reward_model_fault,
+    "data_source": text_fault,
+    "agent_name": text_fault,
+    "extra_info": object_fault,
 }
 
 
-def _show(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value in a message: its type and its first 60 characters."""
     if value is None:
         return "null"
     text = repr(value)
     return f"{type(value).__name__} {text[:60] + '...' if len(text) > 60 else text}"
 
 
-def _columns(path: Path) -> list[str]:
+def columns_of(path: Path) -> list[str]:
     """Column names of a parquet file; ``ConfigError`` when there is no such file or it isn't parquet."""
     if not path.exists():
         raise ConfigError(f"{path}: no such file")
@@ -90,7 +95,7 @@ def check_rows(
     Raises ``ConfigError`` naming the file and, where it applies, the first bad row (counted from 0) and its column.
     """
     path = Path(path)
-    columns = _columns(path)
+    columns = columns_of(path)
     for column in required:
         if column not in columns:
             close = difflib.get_close_matches(column, columns, n=1)

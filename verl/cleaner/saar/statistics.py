@@ -21,6 +21,8 @@ class TrajectoryStatistics:
             be parsed counts as one that failed. Infrastructure faults count in `infrastructure` only.
         first_calls, first_calls_ok: the same without look-aheads and without calls of a turn whose predecessor
             failed: what the policy achieves at its first attempt, with rollback and without it.
+        final_calls, final_calls_ok: calls that stand in the final history. Of a turn in a look-ahead that stays in the
+            history, one.
         infrastructure: calls that the tool's service failed. Not 0: the trajectory says nothing about the policy.
         failures: failed calls by status, and by exception class where it is known.
         triggered, recovered, exhausted: rolled-back turns by the label of the first failing call.
@@ -44,6 +46,8 @@ class TrajectoryStatistics:
     calls_ok: int = 0
     first_calls: int = 0
     first_calls_ok: int = 0
+    final_calls: int = 0
+    final_calls_ok: int = 0
     infrastructure: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     triggered: Counter[str] = field(default_factory=Counter)
@@ -68,10 +72,13 @@ class TrajectoryStatistics:
         # Whether this turn, and the one before it in the final history, has a failing call.
         self._failed = False
         self._is_retry = False
+        # Calls of this turn in the main history, and those of them that succeeded.
+        self._turn_calls = self._turn_ok = 0
 
     def begin_turn(self) -> None:
         """Call before the calls of the next turn of the main history are counted."""
         self._is_retry, self._failed = self._failed, False
+        self._turn_calls = self._turn_ok = 0
 
     def count_call(self, outcome: ToolOutcome, *, lookahead: bool) -> None:
         """Count one executed (or unparsable) call."""
@@ -82,6 +89,10 @@ class TrajectoryStatistics:
         self.calls_ok += outcome.ok
         if not lookahead:
             self._failed |= not outcome.ok
+            self._turn_calls += 1
+            self._turn_ok += outcome.ok
+            self.final_calls += 1
+            self.final_calls_ok += outcome.ok
             self.first_calls += not self._is_retry
             self.first_calls_ok += not self._is_retry and outcome.ok
         if not outcome.ok:
@@ -107,6 +118,18 @@ class TrajectoryStatistics:
         self.kept += repair.decision == Decision.KEPT
         if repair.similarity is not None:
             self.similarities.append(repair.similarity)
+
+    def replace_turn_calls(self, successes: int) -> None:
+        """Say that the present turn was repaired: `successes` calls, all of which succeeded, stand in its place."""
+        self.final_calls += successes - self._turn_calls
+        self.final_calls_ok += successes - self._turn_ok
+        self._turn_calls = self._turn_ok = successes
+
+    def keep_lookahead_calls(self, outcomes: Iterable[ToolOutcome]) -> None:
+        """Say that these calls of a look-ahead stay in the history behind the present turn's."""
+        for outcome in outcomes:
+            self.final_calls += outcome.status != INFRASTRUCTURE
+            self.final_calls_ok += outcome.ok
 
     def absorb(self, other: "TrajectoryStatistics") -> None:
         """Add a try that was not kept: what it did happened, and all that it generated is discarded.

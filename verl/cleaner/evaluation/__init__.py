@@ -1,0 +1,1 @@
+"""Evaluation: samples of a validation as JSON lines, and what is made of them: tables, comparisons, exports."""

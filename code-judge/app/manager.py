@@ -233,7 +233,9 @@ class Manager:
             self.redis.srem(self.keys.hosts, self.host)
 
 
-_asked: list[int] = []  # signals to stop; the exception alone is lost where Python ignores one, as in a fork's hooks
+_asked: list[
+    int
+] = []  # signals to stop; the exception alone is lost where Python ignores one, as in a fork's hooks
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -82,7 +82,9 @@ class Postbox:
     async def stop(self) -> None:
         """Stop both; waiting jobs get no answer any more."""
         pending = set(self._tasks)
-        while pending:  # again, for a cancellation can be lost in the Redis client, as another timeout ends there
+        while (
+            pending
+        ):  # again, for a cancellation can be lost in the Redis client, as another timeout ends there
             for task in pending:
                 task.cancel()
             _, pending = await asyncio.wait(pending, timeout=_FAREWELL)

@@ -163,7 +163,7 @@ def result(passed: bool, error: str | None = None, seconds: float = 0.0) -> dict
 
 
 def equal(value: Any, expected: Any, tolerance: float = 0.0) -> bool:
-    """Whether a value as `sandbox.cases.sendable` makes it equals a value of JSON.
+    """Whether a value as `sandbox.value.sendable` makes it equals a value of JSON.
 
     As Python's `==` says, so 1, 1.0 and true are equal, lists in order, a set in any order; NaN equals NaN.
     Floating point numbers may differ by `tolerance`, absolute, or relative to the larger one.

@@ -8,6 +8,7 @@ from typing import Any
 
 from app.gateway import Gateway
 from app.job import Cases, Job, Steps, outcome
+from app.sandbox.value import DEEPEST
 from app.schema import Submission
 
 _TRUE = ("1", "true", "yes", "on")
@@ -104,11 +105,23 @@ def _calls(tests: list[Any], function: str | None) -> tuple[tuple[str, ...], tup
             raise _Invalid(
                 f"tests[{number}].input must be a list of arguments, or an object of keyword arguments"
             )
+        if _too_deep(test["output"], DEEPEST):
+            raise _Invalid(f"tests[{number}].output is nested more than {DEEPEST} levels deep")
     try:
         inputs, outputs = (tuple(json.dumps(test[name]) for test in tests) for name in ("input", "output"))
     except RecursionError:
         raise _Invalid("tests: a value is nested too deeply") from None
     return inputs, outputs
+
+
+def _too_deep(value: Any, levels: int) -> bool:
+    """Whether lists and objects are nested more than so many levels."""
+    if not isinstance(value, list | dict):
+        return False
+    members = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(
+        _too_deep(part, levels - 1) for part in members if isinstance(part, list | dict)
+    )
 
 
 def _encodable(text: str) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from app.cases import Records, equal
 from app.job import Cases
-from app.sandbox.cases import sendable
+from app.sandbox.value import sendable
 
 ADD = "def add(a, b):\n    return a + b\n"
 FIELDS = {"passed", "error", "seconds"}
@@ -163,6 +163,83 @@ def test_asserts_need_no_function_name(judge: Any) -> None:
     assert "fn_name" in result["tests"][0]["error"]
 
 
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ("return 10 ** 5000", "ValueError"),
+        ("x = []\n    for _ in range(20_000): x = [x]\n    return x", "levels deep"),
+        ("x = []\n    x.append(x)\n    return x", "levels deep"),
+        ("sys.stdout = sys.stderr = None\n    raise KeyError(7)", "KeyError: 7 (line"),
+        ("json.JSONDecoder = json.JSONEncoder = json.loads = None\n    return 2", "wrong answer: returned 2"),
+        ("class Odd(BaseException):\n        def __str__(self): raise self\n    raise Odd", "Odd"),
+    ],
+)
+def test_a_test_goes_wrong_alone_whatever_it_returns_or_breaks(judge: Any, body: str, word: str) -> None:
+    program = (
+        f"import json, sys\nsys.setrecursionlimit(100_000)\ndef f(n):\n    if n != 1: return n\n    {body}\n"
+    )
+    result = judge.run(program, fn_name="f", tests=[call([n], n) for n in range(3)])
+    assert result["run_success"] and passed(result) == [True, False, True]
+    assert word in result["tests"][1]["error"]
+    assert "sandbox" not in result["stderr"] and "json" not in result["stderr"]
+
+
+def test_values_as_deep_as_allowed_are_compared(judge: Any) -> None:
+    program = "def f(n):\n    x = 1\n    for _ in range(n): x = {'k': x}\n    return x\n"
+    output: Any = 1
+    for _ in range(200):
+        output = {"k": output}
+    assert judge.run(program, fn_name="f", tests=[call([200], output)])["success"]
+    deeper = judge.run(program, fn_name="f", tests=[call([201], {"k": output})])
+    assert deeper["reason"] == "invalid_input" and "tests[0].output" in deeper["stderr"]
+
+
+GUARD = "if __name__ == '__main__':\n    check(add)\n"
+UNIT = "import unittest\nclass Cases(unittest.TestCase):\n    def setUp(self): self.n = 1\n    def test_a(self): {}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "bad"),
+    [
+        ("def check(candidate):\n    assert candidate(1, 1) == {n}\n" + GUARD, "line 2 of the test"),
+        (
+            "def check(candidate):\n    assert candidate(1, 1) == {n}\ndef main():\n    check(add)\n",
+            "line 2 of the test",
+        ),
+        ("from solution import add\n\ndef test_ones():\n    assert add(1, 1) == {n}\n", "line 4 of the test"),
+        ("async def test_ones():\n    assert add(1, 1) == {n}\n", "line 2 of the test"),
+        ("class TestAdd:\n    def test_ones(self):\n        assert add(1, 1) == {n}\n", "line 3 of the test"),
+        (
+            UNIT.format("self.assertEqual(add(1, self.n), {n})"),
+            "AssertionError: 2 != 3 (1 of 1 failed)",
+        ),
+        (
+            "def test_check():\n    check(add)\n\ndef check(f):\n    assert f(1, 1) == {n}\n",
+            "line 5 of the test",
+        ),
+    ],
+)
+def test_a_text_that_only_defines_its_tests_is_called(judge: Any, text: str, bad: str) -> None:
+    right, wrong = text.replace("{n}", "2"), text.replace("{n}", "3")
+    result = judge.run(ADD, fn_name="add", tests=[right, wrong, right])
+    assert passed(result) == [True, False, True], result["tests"]
+    assert bad in result["tests"][1]["error"]
+    assert "sandbox" not in result["stderr"]
+
+
+def test_what_a_text_calls_itself_is_not_called_again(judge: Any) -> None:
+    texts = [
+        "calls = 0\ndef check(f):\n    global calls\n    calls += 1\ncheck(add)",
+        "assert calls == 1",
+        "def test_it():\n    check(add)\ndef check(f):\n    global calls\n    calls += 1\n",
+        "assert calls == 2",
+        "def test_two(a):\n    global calls\n    calls += a\nfor a in range(2): test_two(a)",
+        "assert calls == 3",
+    ]
+    result = judge.run(ADD, fn_name="add", tests=texts)
+    assert passed(result) == [True] * len(texts), result["tests"]
+
+
 FORGED = r"""
 import os, sys
 for n in range(3, 256):
@@ -236,6 +313,9 @@ def test_the_test_timeout_option_ends_one_test_and_the_others_go_on(judge: Any) 
     assert (result["reason"], result["run_success"], passed(result)) == ("", True, [True, False, True])
     assert result["tests"][1]["error"] == "timed out: the test was stopped after 0.2 s"
     assert 0.1 < result["tests"][1]["seconds"] < 1
+    swallowed = "def f(n):\n    try:\n        while n: pass\n    except BaseException: pass\n    return n\n"
+    result = judge.run(swallowed, fn_name="f", tests=tests, options={"test_timeout": "0.2"})
+    assert passed(result) == [True, False, True] and "timed out" in result["tests"][1]["error"]
 
 
 @pytest.mark.parametrize("tests", [[call([1], 2), call([1], 1)], ["assert f(1) == 2", "assert f(1) == 1"]])

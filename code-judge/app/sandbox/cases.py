@@ -11,10 +11,9 @@ before that.
 from __future__ import annotations
 
 import ast
-import collections
+import contextlib
 import json
 import linecache
-import numbers
 import os
 import signal
 import sys
@@ -25,27 +24,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from app.sandbox import installed
+from app.sandbox import installed, testtext
+from app.sandbox.value import sendable
 
 LOADED = -1  # the number in the first record: the program's own text has been run
 _AGAIN = 0.25  # seconds after which a test that swallowed the end of its time is told again
 _SHOWN = 3  # tracebacks in stderr
 _ERROR_LIMIT = 500  # characters of one
-_SEQUENCES: tuple[Any, ...] = (
-    list,
-    tuple,
-    collections.deque,
-    range,
-    type({}.keys()),
-    type({}.values()),
-    type({}.items()),
-)
-
-_PLAIN = frozenset((bool, int, float, str, type(None)))
+_OWN = (__file__, testtext.__file__)
 
 _write, _clock, _exec, _compile = os.write, time.perf_counter, exec, compile
 _set_timer, _signal = signal.setitimer, signal.signal
-_encoder = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_encode, _decode = (
+    json.JSONEncoder(separators=(",", ":"), check_circular=False).encode,
+    json.JSONDecoder().decode,
+)
 
 
 @dataclass(frozen=True)
@@ -77,59 +70,69 @@ class Cases:
         self._report = report
         self._filename = filename
         self._armed = False
+        self._rung = False
         self._shown = 0
 
     def run(self, module: types.ModuleType) -> None:
         """Run all tests in `module`, whose text has been run without an exception."""
         plan = self._plan
-        self._send({"n": LOADED})
+        self._send(_encode({"n": LOADED}))
         if plan.timeout is not None:
             _signal(signal.SIGALRM, self._ring)
         for number, test in enumerate(self._tests):
             call = self._text if plan.texts else self._call
-            record: dict[str, Any] = {"n": number}
+            failure = None
             started = _clock()
             try:
-                record |= self._timed(call, module, number, test)
+                found = self._timed(call, module, number, test)
             except _Overrun:
-                record["e"] = f"timed out: the test was stopped after {plan.timeout:g} s"
+                failure = f"timed out: the test was stopped after {plan.timeout:g} s"
             except BaseException as error:
-                record["e"] = self._told(number, error)
-            record["s"] = round(_clock() - started, 6)
-            self._send(record)
-            if plan.stop and "e" in record:
-                return
+                failure = self._told(number, error)
+            seconds = round(_clock() - started, 6)
+            if failure is None:
+                self._send(f'{{"n":{number},"s":{seconds},{found}}}')
+            else:
+                self._send(_encode({"n": number, "s": seconds, "e": failure}))
+                if plan.stop:
+                    return
 
-    def _send(self, record: dict[str, Any]) -> None:
+    def _send(self, record: str) -> None:
         # A line of its own, whatever the program has written before.
-        data = memoryview(f"\n{self._plan.nonce} {_encoder(record)}\n".encode())
+        data = memoryview(f"\n{self._plan.nonce} {record}\n".encode())
         while data:
             data = data[_write(self._report, data) :]
 
-    def _timed(
-        self, call: Callable[[types.ModuleType, int, str], dict[str, Any]], *arguments: Any
-    ) -> dict[str, Any]:
+    def _timed(self, call: Callable[[types.ModuleType, int, str], str], *arguments: Any) -> str:
         if self._plan.timeout is None:
             return call(*arguments)
+        self._rung = False
         try:
             self._armed = True
             _set_timer(signal.ITIMER_REAL, self._plan.timeout, _AGAIN)
-            return call(*arguments)
+            found = call(*arguments)
         finally:
             self._armed = False
             _set_timer(signal.ITIMER_REAL, 0)
+        if self._rung:  # the program caught what should have stopped it
+            raise _Overrun
+        return found
 
     def _ring(self, number: int, frame: types.FrameType | None) -> None:
         if self._armed:
+            self._rung = True
             raise _Overrun
 
-    def _call(self, module: types.ModuleType, number: int, test: str) -> dict[str, Any]:
+    def _call(self, module: types.ModuleType, number: int, test: str) -> str:
         function = self._function(module)
-        given = json.loads(test)
+        given = _decode(test)
         value = function(**given) if isinstance(given, dict) else function(*given)
-        return {"v": sendable(value)}
+        try:
+            return f'"v":{_encode(sendable(value))}'
+        except Exception as error:
+            raise _Unfit(f"{type(error).__name__}: {error}") from None
 
-    def _text(self, module: types.ModuleType, number: int, test: str) -> dict[str, Any]:
+    def _text(self, module: types.ModuleType, number: int, test: str) -> str:
         name = f"<test {number}>"
         linecache.cache[name] = (len(test), None, test.splitlines(keepends=True), name)
         tree = _compile(test, name, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
@@ -138,11 +141,14 @@ class Cases:
         if self._plan.function is not None:
             namespace["candidate"] = self._function(module)
         _exec(_compile(tree, name, "exec", dont_inherit=True), namespace)
-        if only_defines_check(tree):
-            if self._plan.function is None:
+        for left in testtext.left_to_call(tree):
+            if left != "check":
+                testtext.call(namespace[left])
+            elif self._plan.function is None:
                 raise LookupError("a test that defines `check` is called with a function: give `fn_name`")
-            namespace["check"](namespace["candidate"])
-        return {"ok": True}
+            else:
+                namespace[left](namespace["candidate"])
+        return '"ok":true'
 
     def _function(self, module: types.ModuleType) -> Any:
         """The function to test: of the module, or of a new `Solution`."""
@@ -153,25 +159,26 @@ class Cases:
         kind = namespace.get("Solution")
         if isinstance(kind, type) and callable(getattr(kind, name, None)):
             return getattr(kind(), name)
-        raise _Missing(f"the program defines no function {name!r}, nor a class Solution with one")
+        raise _Unfit(f"the program defines no function {name!r}, nor a class Solution with one")
 
     def _told(self, number: int, error: BaseException) -> str:
         """An exception in one line, with the place where the program, or the test, was. The first few also go
         to stderr, whole.
         """
-        if isinstance(error, _Missing):
+        if isinstance(error, _Unfit):
             return str(error)
         try:
             if isinstance(error, ModuleNotFoundError):
                 installed.explain(error)
             frames = error.__traceback__
-            while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+            while frames is not None and frames.tb_frame.f_code.co_filename in _OWN:
                 frames = frames.tb_next
             if self._shown < _SHOWN:
                 self._shown += 1
-                sys.stdout.flush()
                 whole = traceback.TracebackException(type(error), error, frames, compact=True)
-                print(f"Test {number}:\n{''.join(whole.format())}", end="", file=sys.stderr, flush=True)
+                with contextlib.suppress(Exception):  # the program may have closed its streams
+                    sys.stdout.flush()
+                    print(f"Test {number}:\n{''.join(whole.format())}", end="", file=sys.stderr, flush=True)
             text = f"{type(error).__name__}: {error}".rstrip(": ")[:_ERROR_LIMIT]
             return text + self._place(error, frames, f"<test {number}>")
         except BaseException:
@@ -191,62 +198,5 @@ class Cases:
         return place
 
 
-class _Missing(Exception):
-    """There is no function to test."""
-
-
-def only_defines_check(tree: ast.Module) -> bool:
-    """Whether a test defines a function `check` and leaves the call to us, as those of HumanEval do."""
-    defined = any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body)
-    kinds = ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef
-    called = any(
-        isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == "check"
-        for node in tree.body
-        if not isinstance(node, kinds)
-        for part in ast.walk(node)
-    )
-    return defined and not called
-
-
-def sendable(value: Any) -> Any:
-    """A returned value as JSON can hold it.
-
-    Sequences become lists, numpy's values what their `tolist` gives, decimals and fractions numbers. A JSON
-    object is never a value of its own: {"dict": [[key, value], ...]} is a dictionary, its keys texts as JSON
-    writes them, and {"set": [...]} a set. Raises TypeError for anything else.
-    """
-    kind = type(value)
-    if kind in _PLAIN:
-        return value
-    if kind is list and _PLAIN.issuperset(map(type, value)):
-        return value
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, _SEQUENCES):
-        return [sendable(item) for item in value]
-    if isinstance(value, set | frozenset):
-        return {"set": [sendable(item) for item in value]}
-    if isinstance(value, Mapping):
-        return {"dict": [[_key(key), sendable(item)] for key, item in value.items()]}
-    if kind.__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):
-        return sendable(value.tolist())
-    if isinstance(value, numbers.Rational):
-        return int(value.numerator) if value.denominator == 1 else float(value)
-    if kind.__module__ in ("decimal", "_decimal") or isinstance(value, numbers.Real):
-        return float(value)
-    raise TypeError(
-        f"the function returned a value of type {kind.__name__}, which can't be compared with JSON"
-    )
-
-
-def _key(key: Any) -> str:
-    key = sendable(key)
-    if isinstance(key, str):
-        return key
-    if isinstance(key, list | dict):
-        raise TypeError("the function returned a dict with a key that is no text and no number")
-    return _encoder(key)
+class _Unfit(Exception):
+    """There is no function to test, or no way to send what it returned."""

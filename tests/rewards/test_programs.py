@@ -71,10 +71,9 @@ def test_hostile_programs_earn_nothing_that_they_did_not_compute(score_all: Any,
 
 def test_slow_programs_lose_the_slow_tests_only(score_all: Any) -> None:
     slow = "r = a + b\nwhile a == 10: pass"
-    truths = [STDIN, CALLS, ASSERTS]
     rows = [("train-code-taco-easy", block(add(slow, kind)), KINDS[kind]) for kind in KINDS]
     results = score_all(rows, test_timeout_s=0.3)
-    assert [result["tests_passed"] for result in results] == [3, 3, 3], (results, truths)
+    assert [result["tests_passed"] for result in results] == [3, 3, 3], results
     assert results[0]["note"] == "timeout"
 
 

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from cleaner.data.sources import is_code
 from cleaner.rewards.check_code import read_check
 from cleaner.rewards.letters import letter_of
 from cleaner.rewards.verdict import GroundTruthError
 
-_CODE_SOURCE = re.compile(r"code|taco|\blcb", re.IGNORECASE)
 _KEYS = frozenset(("inputs", "outputs", "fn_name", "test_code", "entry_point", "import_prefix"))
 _LETTER = re.compile(r"\(?[A-J]\)?")
 # What solutions of function tasks take for granted: the sites that the tasks come from import it for them.
@@ -122,7 +122,7 @@ def _of_value(data_source: str, value: Any) -> Task:
             return _of_cases(value) if isinstance(value, list) else _of_keys(value)
     except GroundTruthError as error:
         raise GroundTruthError(f"ground truth of a row of {data_source!r}: {error}") from error
-    if _CODE_SOURCE.search(data_source):
+    if is_code(data_source):
         raise GroundTruthError(
             f"{data_source!r} names code, but its ground truth has none of the keys {', '.join(sorted(_KEYS))}: "
             f"{str(value)[:80]!r}"

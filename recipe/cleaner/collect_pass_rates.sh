@@ -11,7 +11,7 @@ data_filter.sh filters by. No training step. Stopped? The same command goes on; 
   SAMPLES=$SAMPLES             attempts of each row
   STATS_FILE            the statistics (default: OUTPUT_DIR/pass_rates.jsonl)
 
-On a CPU, with the quick start's model and rows (make_rows.py prints where it writes):
+On a CPU, with the quick start's model and rows:
   .venv/bin/python -m cleaner.data.make_rows --out output/rows --train 16 --val 1
   VERL_PLATFORM=cpu ENGINE=hf_server NUM_GPUS=1 MODEL_PATH=recipe/cleaner/quickstart/model \\
     TRAIN_FILE=output/rows/train.parquet TOOL_CONFIG=recipe/cleaner/quickstart/tools.yaml \\

@@ -47,11 +47,16 @@ class SampleLog:
             ) from error
 
     def lines(self, step: int) -> list[dict[str, Any]]:
-        """The samples of a step, the later of equal ones, in no particular order."""
+        """The samples of a step, the later of equal ones, in no particular order; without their texts, which would take
+        the memory of the whole file.
+        """
         found: dict[tuple[ProblemKey, int], dict[str, Any]] = {}
         for line in self._read():
             if line.get("step") == step:
-                found[problem_key(line), int(line["sample"])] = line
+                texts = ("prompt", "response")
+                found[problem_key(line), int(line["sample"])] = {
+                    k: v for k, v in line.items() if k not in texts
+                }
         return list(found.values())
 
     def finished(self, step: int) -> dict[ProblemKey, int]:

@@ -228,3 +228,17 @@ def test_the_doors_are_closed_with_whatever_the_kernel_offers(
     result = judge.run(escape, options={"timeout": "0.4"})
     assert result["reason"] == "worker_timeout" and result["cost"] < 1
     assert judge.run("x = [bytearray(10**6) for _ in range(3000)]")["exception"] == "MemoryError"
+
+
+def test_the_machines_device_nodes_cannot_be_changed_even_by_a_job_that_runs_as_root(
+    start_judge: Any,
+) -> None:
+    judge = start_judge("--workers", "1", CODE_JUDGE_WITHOUT="uid")
+    if not judge.get("/status")["isolation"]["mount"]:
+        pytest.skip("without a mount namespace there are no nodes of the job's own")
+    mode = (
+        os.stat("/dev/null").st_mode & 0o7777
+    )  # the mode that it has: nothing changes where this is allowed
+    program = TRY + f"import os\nprint(attempt(lambda: os.chmod('/dev/null', {mode})))\n"
+    program += "open('/dev/null', 'w').write('x'); print(open('/dev/zero', 'rb').read(2))"
+    assert judge.prints(program) == "OSError\nb'\\x00\\x00'\n"

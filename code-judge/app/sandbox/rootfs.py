@@ -138,9 +138,11 @@ def _bind(source: str, target: str) -> None:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
     kernel.mount(source, target, None, kernel.MS_BIND | kernel.MS_REC)
-    flags = kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_NOSUID
+    # Read-only for devices, too: they can be written to all the same, but a job that runs as root can't change the mode
+    # or owner of the machine's own nodes.
+    flags = kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_NOSUID | kernel.MS_RDONLY
     if source not in _DEVICES:
-        flags |= kernel.MS_RDONLY | kernel.MS_NODEV
+        flags |= kernel.MS_NODEV
     # A user namespace may not clear what the mount outside has set.
     kernel.mount("none", target, None, flags | _mount_flags(target))
 

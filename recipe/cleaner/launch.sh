@@ -208,7 +208,13 @@ start() {   # a command, which ends the script
     trap 'exit 143' TERM
     mkdir -p "$OUTPUT_DIR/logs"
     case " $* " in
-        *' cleaner.main '*) if [ -n "${CODE_JUDGE_URL:-}" ]; then export CODE_JUDGE_URL; else start_judge; fi ;;
+        *' cleaner.main '*)
+            if [ -n "${CODE_JUDGE_URL:-}" ]; then
+                export CODE_JUDGE_URL
+            else
+                start_judge
+                echo "$RECIPE: code-judge at $CODE_JUDGE_URL, $MAX_EXECUTION_TIME s and $MAX_MEMORY MiB a program"
+            fi ;;
     esac
     setsid "$@" > >(tee -a "$OUTPUT_DIR/logs/run.log") 2>&1 &
     RUN_PID=$!

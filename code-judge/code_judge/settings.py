@@ -74,19 +74,21 @@ class JudgeSettings:
         return max(1, min(self.batch_size, self.max_concurrency // 4))
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ, **settings: Any) -> JudgeSettings:
+    def from_environment(cls, environment: Mapping[str, str] | None = None, **settings: Any) -> JudgeSettings:
         """The judge of CODE_JUDGE_URL (default: port 8088 of this machine), with the token of
-        CODE_JUDGE_TOKEN, or of the file CODE_JUDGE_TOKEN_FILE.
+        CODE_JUDGE_TOKEN, or of the file CODE_JUDGE_TOKEN_FILE, in `environment` (default: this process's).
 
         Raises:
             JudgeSettingsError: a value is wrong, or the file can't be read.
         """
+        environment = os.environ if environment is None else environment
         given = {"url": environment.get(URL_VARIABLE) or DEFAULT_URL, "token": token_of(environment)}
         return cls(**{**given, **settings})
 
 
-def token_of(environment: Mapping[str, str] = os.environ) -> str | None:
+def token_of(environment: Mapping[str, str] | None = None) -> str | None:
     """The token that the environment gives, if any. Raises JudgeSettingsError if its file can't be read."""
+    environment = os.environ if environment is None else environment
     token, path = environment.get(TOKEN_VARIABLE), environment.get(TOKEN_FILE_VARIABLE)
     if token or not path:
         return token or None

@@ -1,5 +1,6 @@
 """verl builds our dataset from a run's configuration; filter, limit, order and tool are those of the run."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,12 @@ def test_files_of_different_kinds_make_one_dataset(raw, write, build):
     for row in dataset:
         assert None not in row["extra_info"].values()
         assert row["tools_kwargs"] == {} and row["interaction_kwargs"] == {}
+
+
+def test_the_environment_stays_the_one_that_others_hold(raw, write, build):
+    environment = os.environ
+    build(write(raw["AIME2024"]))
+    assert os.environ is environment
 
 
 def test_only_a_run_with_a_tool_tells_of_one(raw, write, build):

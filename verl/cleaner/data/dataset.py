@@ -7,6 +7,7 @@ tokenisation, chat template, state of the data loader.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import datasets
@@ -57,7 +58,12 @@ class ProblemDataset(RLHFDataset):
             return dataframe
         # Only the prompts go to verl's worker processes; tests of programs have megabytes.
         prompts = dataframe.select_columns([self.prompt_key]).add_column("row", range(len(dataframe)))
-        kept = super().maybe_filter_out_long_prompts(prompts)["row"]
+        environ = os.environ
+        try:
+            kept = super().maybe_filter_out_long_prompts(prompts)["row"]
+        finally:
+            # `datasets` puts a copy in its place; who took hold of the first would miss every later change.
+            os.environ = environ  # noqa: B003
         left_out = len(dataframe) - len(kept)
         if not len(kept):
             raise ConfigError(

@@ -19,6 +19,9 @@ import pytest
 import redis
 from judge_service import CODE_JUDGE, Judge, alive, environment, eventually, running
 
+from app import embedded
+from app.job import Job, Keys
+
 
 @pytest.fixture(scope="module")
 def sturdy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
@@ -307,12 +310,24 @@ def test_jobs_survive_the_whole_service_if_there_is_a_data_folder(start_judge: A
             os.kill(pid, signal.SIGKILL)
     thread.join(5)
     judge.process.wait()
+    _somebody_waits(data, tmp_path, 6000)
     again = start_judge("--workers", "1", MAX_EXECUTION_TIME="30", DATA_DIR=data, DRAIN_TIMEOUT="1")
     status = again.get("/status")
     assert status["queue"] + status["running"] == 3
-    assert (
-        again.prints("print(2)", options={"timeout": "5"}) == "2\n"
-    )  # nobody waits for those: they are stopped
+    # As soon as nobody waits for them any more, they are stopped.
+    assert again.prints("print(2)", options={"timeout": "5"}) == "2\n"
+
+
+def _somebody_waits(data: str, folder: Path, milliseconds: int) -> None:
+    """Leave the heartbeat of the web process that had the jobs, for so long: a service drops what nobody waits for."""
+    server = embedded.start(str(folder), data=data)
+    try:
+        with redis.Redis.from_url(embedded.uri(str(folder))) as client:
+            ((_, fields),) = client.xrange("code-judge:long-jobs", count=1)
+            client.set(Keys.alive(Job.from_bytes(fields[b"job"]).reply), 1, px=milliseconds)
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def test_a_data_folder_serves_one_service_at_a_time(start_judge: Any, tmp_path: Path) -> None:

@@ -233,9 +233,8 @@ class Manager:
             self.redis.srem(self.keys.hosts, self.host)
 
 
-_asked: list[
-    int
-] = []  # signals to stop; the exception alone is lost where Python ignores one, as in a fork's hooks
+# Signals to stop. The exception alone is lost where Python ignores one, as in a fork's hooks.
+_asked: list[int] = []
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

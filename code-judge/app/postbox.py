@@ -82,9 +82,8 @@ class Postbox:
     async def stop(self) -> None:
         """Stop both; waiting jobs get no answer any more."""
         pending = set(self._tasks)
-        while (
-            pending
-        ):  # again, for a cancellation can be lost in the Redis client, as another timeout ends there
+        while pending:
+            # Again: a cancellation is lost in the Redis client if a timeout of its own ends at that moment.
             for task in pending:
                 task.cancel()
             _, pending = await asyncio.wait(pending, timeout=_FAREWELL)
@@ -185,9 +184,8 @@ class Postbox:
     async def _catch_up(self) -> None:
         """What happened while there was no connection is unknown: show up, read what is there, send again what is
         not."""
-        await self.redis.set(
-            Keys.alive(self.reply), 1, ex=_BEAT_LIFE
-        )  # from here on no worker drops our jobs
+        # From here on no worker drops our jobs.
+        await self.redis.set(Keys.alive(self.reply), 1, ex=_BEAT_LIFE)
         while popped := await self.redis.lmpop(1, self.reply, direction="LEFT", count=_READ_AT_ONCE):
             self._deliver(popped)
         await self._send_lost_again()

@@ -255,9 +255,8 @@ class _Service:
                 os.unlink(self.options.ready_file)
 
 
-_asked: list[
-    int
-] = []  # signals to stop; the exception alone is lost where Python ignores one, as in a fork's hooks
+# Signals to stop. The exception alone is lost where Python ignores one, as in a fork's hooks.
+_asked: list[int] = []
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

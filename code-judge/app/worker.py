@@ -38,9 +38,8 @@ _MAX_DELIVERIES = 3
 _NATIVE = -1  # the kind of cell for compilers and compiled programs; others are numbers of layers
 _CELL_PATIENCE = 10.0  # seconds to wait for a nursery that is being restarted
 
-Entry = tuple[
-    str, bytes, dict[bytes, bytes], bool
-]  # stream, entry id, fields, whether it was delivered before
+# Stream, entry id, fields, whether it was delivered before.
+Entry = tuple[str, bytes, dict[bytes, bytes], bool]
 
 
 def run(settings: Settings, config: NurseryConfig, name: str, slot: int, parent: int) -> NoReturn:

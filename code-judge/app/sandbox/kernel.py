@@ -77,11 +77,6 @@ def die_with_parent(parent: int, sig: int = signal.SIGKILL) -> None:
         os.kill(os.getpid(), sig)
 
 
-def keep_parent_signal_off() -> None:
-    """Undo `die_with_parent`."""
-    _prctl("PR_SET_PDEATHSIG", _PR_SET_PDEATHSIG, 0)
-
-
 def set_dumpable(dumpable: bool) -> None:
     """False keeps every process without CAP_SYS_PTRACE out of this one's memory and /proc entries."""
     _prctl("PR_SET_DUMPABLE", _PR_SET_DUMPABLE, int(dumpable))

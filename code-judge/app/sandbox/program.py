@@ -28,9 +28,8 @@ from app.sandbox import cases, installed, step
 from app.sandbox.protocol import MESSAGE_LIMIT, NurseryConfig, Order
 
 FILENAME = "<code>"
-_TESTED = (
-    "solution"  # the name of a module with tests: it is imported, so `if __name__ == "__main__"` is skipped
-)
+# The name of a module with tests: as if it were imported, so that `if __name__ == "__main__"` is skipped.
+_TESTED = "solution"
 _EAGER_WRITES = 256
 _REHEARSALS = 16
 _FUTURE_FLAGS = 0x1FF0000

@@ -1,12 +1,8 @@
-"""Makes `scripted_policy` importable, and the profiles of the property tests."""
+"""The profiles of the property tests."""
 
 import os
-import sys
-from pathlib import Path
 
 from hypothesis import HealthCheck, settings
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 _UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("short", max_examples=40, derandomize=True, **_UNTIMED)

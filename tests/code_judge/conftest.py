@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2] / "code-judge")]
-
-from judge_service import Judge, running  # noqa: E402
+from judge_service import Judge, running
 
 
 @pytest.fixture(scope="session")

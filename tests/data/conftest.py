@@ -1,6 +1,5 @@
-"""Rows of every kind, a place to write them, and the helpers of these tests on the path."""
+"""Rows of every kind, and a place to write them."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from sample_rows import raw_rows
 
 

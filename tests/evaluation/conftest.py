@@ -1,14 +1,11 @@
-"""Lines of samples, true to the schema, and the scripted agent loop of the neighbouring folder."""
+"""Lines of samples, true to the schema."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "agent_loop"))
 
 Line = dict[str, Any]
 

@@ -1,15 +1,11 @@
 """Composes what a recipe would run, in this process: one import of verl for all of them."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from recorded_recipe import record
 
 

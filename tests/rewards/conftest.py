@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from judge_service import running
 
 from cleaner.rewards.recipe import compute_score
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "code_judge"), str(ROOT / "code-judge")]
-
-from judge_service import running  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import types
 from pathlib import Path
 
 import pytest
+from scripted_judge import Answer, answer_with, verdict
 from verl.tools.tool_registry import initialize_tools_from_config
 
 import cleaner.tools
@@ -39,11 +40,16 @@ def execute(judge, parameters=None, agent_data=None, **config):
     return metrics["outcome"]
 
 
+def always(**changes):
+    """A script of the judge: every program ends so."""
+    return lambda request: answer_with(request, [verdict(sent, **changes) for sent in request.submissions])
+
+
 def test_success_shows_what_was_printed(judge):
     outcome = execute(judge)
     assert (outcome.status, outcome.text) == ("ok", "4")
     execute(judge, echo_last=False)
-    assert [request.get("options") for request in judge.requests] == [{"echo_last": "1"}, None]
+    assert [request.content.get("options") for request in judge.requests] == [{"echo_last": "1"}, None]
 
 
 SYNTAX = '  File "<code>", line 2\n    print "x"\n    ^^^\nSyntaxError: oh\n'
@@ -89,24 +95,24 @@ NAME_ERROR = {"stderr": TRACEBACK, "stdout": "before\n", "exception": "NameError
         ),
     ],
 )
-def test_outcome_and_text_of_a_verdict(judge, answers, changes, style, expected):
-    judge.answer = lambda number, body: answers.verdict(**{"run_success": False, **changes})
+def test_outcome_and_text_of_a_verdict(judge, changes, style, expected):
+    judge.script = always(**{"run_success": False, **changes})
     outcome = execute(judge, error_style=style)
     assert (outcome.status, outcome.exception, outcome.text) == expected
 
 
-def test_a_multi_line_message_shows_its_first_line(judge, answers):
+def test_a_multi_line_message_shows_its_first_line(judge):
     stderr = TRACEBACK.replace("NameError: name 'math' is not defined", "ValueError: first\nsecond")
-    judge.answer = lambda number, body: answers.verdict(run_success=False, stderr=stderr)
+    judge.script = always(run_success=False, stderr=stderr)
     assert execute(judge, error_style="last_line").text == "ValueError: first (line 3)"
 
 
-def test_an_unreachable_judge_is_not_the_models_mistake(judge, answers):
-    judge.answer = lambda number, body: answers.Answer({}, 503)
+def test_an_unreachable_judge_is_not_the_models_mistake(judge):
+    judge.script = lambda request: Answer({}, 503)
     outcome = execute(judge)
     assert outcome.status == "infrastructure" and outcome.retryable
     assert "not an error in your call" in outcome.text
-    judge.answer = lambda number, body: answers.verdict(run_success=False, reason="internal_error")
+    judge.script = always(run_success=False, reason="internal_error")
     assert execute(judge).status == "infrastructure"
 
 
@@ -117,9 +123,9 @@ def test_arguments_that_do_not_fit_never_reach_the_judge(judge):
     assert judge.requests == []
 
 
-def test_long_output_keeps_head_and_tail(judge, answers):
+def test_long_output_keeps_head_and_tail(judge):
     words = [f"word{number}" for number in range(5000)]
-    judge.answer = lambda number, body: answers.verdict(stdout=" ".join(words))
+    judge.script = always(stdout=" ".join(words))
     text = execute(judge, max_observation_tokens=50).text
     assert text.startswith("word0 word1") and text.endswith("word4999") and "characters omitted" in text
     assert len(text) < 260

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+# Names that a program finds in its /tmp, as the interpreter lies there: none, but in a clone below /tmp.
+SHOWN = {prefix.split("/")[2] for prefix in (sys.prefix, sys.base_prefix) if prefix.startswith("/tmp/")}
 CODE_JUDGE = Path(__file__).resolve().parents[2] / "code-judge"
 _OURS = ("REDIS_URI", "RUN_WORKERS", "CODE_JUDGE_TOKEN", "CODE_JUDGE_ALLOW_UNSAFE", "CODE_JUDGE_WITHOUT")
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+import tempfile
+import venv
 from pathlib import Path
 from typing import Any
 
 import pytest
+from judge_service import SHOWN
 
 TRY = """
 def attempt(action):
@@ -62,7 +65,7 @@ def test_the_scratch_folder_is_new_for_every_job(judge: Any) -> None:
         "import os; open('left', 'w').write('x'); os.makedirs('a/b'); os.chmod('a/b', 0); os.chmod('a', 0)\n"
     )
     leave += "open('/dev/shm/left', 'w').write('x') if os.path.isdir('/dev/shm') else None"
-    look = "import os; print(os.listdir('.'), os.path.exists('/dev/shm/left'))"
+    look = f"import os; print([*{{*os.listdir('.')}} - {SHOWN!r}], os.path.exists('/dev/shm/left'))"
     for _ in range(4):
         judge.prints(leave)
         assert judge.prints(look) == "[] False\n"
@@ -219,7 +222,7 @@ def test_the_doors_are_closed_with_whatever_the_kernel_offers(
     result = judge.run(program)
     assert result["run_success"], result
     assert "DONE" not in result["stdout"] and result["stdout"].endswith("{}\n"), (variant, result["stdout"])
-    assert judge.prints("import os; print(os.listdir('.'))") == "[]\n"
+    assert judge.prints(f"import os; print([*{{*os.listdir('.')}} - {SHOWN!r}])") == "[]\n"
     assert judge.prints("import numpy; print(int(numpy.arange(3).sum()))") == "3\n"
     escape = (
         "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: time.sleep(60)\n    os._exit(0)\n"
@@ -228,6 +231,27 @@ def test_the_doors_are_closed_with_whatever_the_kernel_offers(
     result = judge.run(escape, options={"timeout": "0.4"})
     assert result["reason"] == "worker_timeout" and result["cost"] < 1
     assert judge.run("x = [bytearray(10**6) for _ in range(3000)]")["exception"] == "MemoryError"
+
+
+def test_an_interpreter_below_tmp_is_there_and_stays(start_judge: Any) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        venv.create(folder, symlinks=True)
+        packages = next(Path(folder).glob("lib/python*/site-packages"))
+        (packages / "neighbour.py").write_text("here = 1\n")
+        judge = start_judge(
+            "--workers", "1", python=f"{folder}/bin/python", PYTHONPATH=sysconfig.get_paths()["purelib"]
+        )
+        if not judge.get("/status")["isolation"]["mount"]:
+            pytest.skip("without a mount namespace nothing is hidden")
+        looks = TRY + (
+            "import neighbour, subprocess, sys\nprint(subprocess.check_output([sys.executable, '-c', 'print(1)']),\n"
+            f"      attempt(lambda: open({folder!r} + '/new', 'w')))\n"
+        )
+        for _ in range(3):
+            assert judge.prints(looks + "open('left', 'w').close()") == "b'1\\n' OSError\n"
+            names = {folder.split("/")[2]} | SHOWN
+            assert judge.prints(f"import os; print({{*os.listdir('/tmp')}} == {names!r})") == "True\n"
 
 
 def test_the_machines_device_nodes_cannot_be_changed_even_by_a_job_that_runs_as_root(

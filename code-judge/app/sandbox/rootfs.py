@@ -1,5 +1,6 @@
-"""The file system that a job sees where mount namespaces work: the interpreter, read-only, and its scratch
-folder.
+"""The file system that a job sees where mount namespaces work: the interpreter, read-only, and its scratch folders.
+
+Whoever keeps the interpreter below /tmp, as in a clone just to look, has it shown within the scratch folder.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from app.sandbox import kernel
 
 SCRATCH = "/tmp"
 _SHARED_MEMORY = "/dev/shm"
+_FOLDERS = (SCRATCH, _SHARED_MEMORY)
+_ASIDE = "/.aside"  # what lies below a scratch folder, kept for when that is replaced
 _SYSTEM = (
     "/usr",
     "/lib",
@@ -57,28 +60,32 @@ def readable(toolchain: Sequence[str] = ()) -> list[str]:
     return kept
 
 
+def below_scratch(toolchain: Sequence[str] = ()) -> list[str]:
+    """The readable folders whose place is in a scratch folder."""
+    return [path for path in readable(toolchain) if os.path.isdir(path) and _scratch_of(path)]
+
+
 def writable(scratch: str) -> list[str]:
     """Paths that a job may write, given its scratch folder."""
     return [scratch, _SHARED_MEMORY, *_DEVICES]
 
 
 def enter(mountpoint: str, owner: int, disk_mib: int, toolchain: Sequence[str] = ()) -> bool:
-    """Build the new root on the empty folder `mountpoint`, make it this process's root and change into
-    SCRATCH.
+    """Build the new root on the empty folder `mountpoint`, make it this process's root and change into SCRATCH.
 
-    owner: the uid and gid of the scratch folder. disk_mib: the size of the scratch folder and of /dev/shm,
-    each.
-    Returns whether /proc could be mounted (an outer container may forbid it). Needs a mount namespace of
-    our own.
+    owner: the uid and gid of the scratch folder. disk_mib: the size of the scratch folder and of /dev/shm, each.
+    Returns whether /proc could be mounted (an outer container may forbid it). Needs a mount namespace of our own.
     """
+    below = below_scratch(toolchain)
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     quiet = kernel.MS_NOSUID | kernel.MS_NODEV
     kernel.mount("tmpfs", mountpoint, "tmpfs", quiet, "size=1m,mode=755")
     for path in (*readable(toolchain), *_DEVICES):
-        _bind(path, mountpoint + path)
-    for link in _masked(toolchain):
-        kernel.mount("tmpfs", mountpoint + link, "tmpfs", quiet | kernel.MS_RDONLY, "size=4k,mode=755")
-    for folder in ("/proc", SCRATCH, _SHARED_MEMORY):
+        _bind(path, mountpoint + (_ASIDE if path in below else "") + path)
+    for path in _masked(toolchain):
+        target = mountpoint + (_ASIDE if _scratch_of(path) else "") + path
+        kernel.mount("tmpfs", target, "tmpfs", quiet | kernel.MS_RDONLY, "size=4k,mode=755")
+    for folder in ("/proc", *_FOLDERS):
         os.makedirs(mountpoint + folder, exist_ok=True)
     proc = _mount_proc(mountpoint + "/proc")
     for name, target in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
@@ -90,29 +97,48 @@ def enter(mountpoint: str, owner: int, disk_mib: int, toolchain: Sequence[str] =
     kernel.unmount("/.old")
     os.rmdir("/.old")
     kernel.mount("none", "/", None, quiet | kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY)
-    for folder in (SCRATCH, _SHARED_MEMORY):
-        _mount_scratch(folder, owner, disk_mib)
+    for folder in _FOLDERS:
+        _mount_scratch(folder, owner, disk_mib, below)
     os.chdir(SCRATCH)
     return proc
 
 
-def renew(owner: int, disk_mib: int) -> bool:
+def renew(owner: int, disk_mib: int, below: Sequence[str] = ()) -> bool:
     """Replace the scratch folders by empty ones if anything was left in them; whether anything was. No job may be
-    alive."""
+    alive. below: what `below_scratch` gave before `enter`."""
     renewed = False
     os.chdir("/")
-    for folder in (SCRATCH, _SHARED_MEMORY):
-        if os.listdir(folder):
+    for folder in _FOLDERS:
+        if not _untouched(folder, below):
             kernel.unmount(folder)
-            _mount_scratch(folder, owner, disk_mib)
+            _mount_scratch(folder, owner, disk_mib, below)
             renewed = True
     os.chdir(SCRATCH)
     return renewed
 
 
-def _mount_scratch(folder: str, owner: int, disk_mib: int) -> None:
+def _mount_scratch(folder: str, owner: int, disk_mib: int, below: Sequence[str]) -> None:
     options = f"size={disk_mib}m,nr_inodes=16384,mode=700,uid={owner},gid={owner}"
     kernel.mount("tmpfs", folder, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+    for path in below:
+        if _scratch_of(path) == folder:
+            os.makedirs(path)
+            kernel.mount(_ASIDE + path, path, None, kernel.MS_BIND | kernel.MS_REC)
+
+
+def _scratch_of(path: str) -> str | None:
+    return next((folder for folder in _FOLDERS if path.startswith(folder + "/")), None)
+
+
+def _untouched(folder: str, below: Sequence[str]) -> bool:
+    """Whether a scratch folder holds nothing but the ways to what is shown below it."""
+    ways: dict[str, set[str]] = {folder: set()}
+    for path in below:
+        while _scratch_of(path) == folder:
+            parent, _, name = path.rpartition("/")
+            ways.setdefault(parent, set()).add(name)
+            path = parent
+    return all(set(os.listdir(parent)) == names for parent, names in ways.items())
 
 
 def _mount_proc(target: str) -> bool:

@@ -78,6 +78,7 @@ class Zygote:
         self.jobs = jobs
         self.uid = job_uid(slot) if self.plan.uid else os.geteuid()
         self.scratch = rootfs.SCRATCH if self.plan.mount else f"{config.folder}/scratch{slot}-{os.getpid()}"
+        self.below = rootfs.below_scratch(config.toolchain) if self.plan.mount else []
         self.ruleset: int | None = None
         self.proc = True
         self.sequence = 0
@@ -234,7 +235,7 @@ class Zygote:
 
     def _clean_scratch(self) -> None:
         if self.plan.mount:
-            renewed = rootfs.renew(self.uid, self.config.disk_mib)
+            renewed = rootfs.renew(self.uid, self.config.disk_mib, self.below)
         elif renewed := bool(os.listdir(self.scratch)):
             self._remove_scratch()
             self._make_scratch()

@@ -1,6 +1,6 @@
 """The file system that a job sees where mount namespaces work: the interpreter, read-only, and its scratch folders.
 
-Whoever keeps the interpreter below /tmp, as in a clone just to look, has it shown within the scratch folder.
+Whoever keeps the interpreter below /tmp, as in a clone just to look, has it shown there, and another folder for home.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 
 from app.sandbox import kernel
 
-SCRATCH = "/tmp"
-_SHARED_MEMORY = "/dev/shm"
-_FOLDERS = (SCRATCH, _SHARED_MEMORY)
+_TEMPORARY = "/tmp"
+SHARED_MEMORY = "/dev/shm"
+_OTHER_HOME = "/scratch"
 _ASIDE = "/.aside"  # what lies below a scratch folder, kept for when that is replaced
 _SYSTEM = (
     "/usr",
@@ -65,15 +65,26 @@ def below_scratch(toolchain: Sequence[str] = ()) -> list[str]:
     return [path for path in readable(toolchain) if os.path.isdir(path) and _scratch_of(path)]
 
 
-def writable(scratch: str) -> list[str]:
-    """Paths that a job may write, given its scratch folder."""
-    return [scratch, _SHARED_MEMORY, *_DEVICES]
+def home(below: Sequence[str]) -> str:
+    """The scratch folder in which a job starts, empty. below: from `below_scratch`."""
+    return _OTHER_HOME if any(_scratch_of(path) == _TEMPORARY for path in below) else _TEMPORARY
+
+
+def folders(below: Sequence[str]) -> list[str]:
+    """All folders of a job that live in memory, its home first."""
+    return list(dict.fromkeys((home(below), _TEMPORARY, SHARED_MEMORY)))
+
+
+def writable(scratch: Sequence[str]) -> list[str]:
+    """Paths that a job may write, given its scratch folders."""
+    return [*scratch, *_DEVICES]
 
 
 def enter(mountpoint: str, owner: int, disk_mib: int, toolchain: Sequence[str] = ()) -> bool:
-    """Build the new root on the empty folder `mountpoint`, make it this process's root and change into SCRATCH.
+    """Build the new root on the empty folder `mountpoint`, make it this process's root and change into
+    `home`.
 
-    owner: the uid and gid of the scratch folder. disk_mib: the size of the scratch folder and of /dev/shm, each.
+    owner: the uid and gid of the scratch folders. disk_mib: the size of each.
     Returns whether /proc could be mounted (an outer container may forbid it). Needs a mount namespace of our own.
     """
     below = below_scratch(toolchain)
@@ -85,7 +96,7 @@ def enter(mountpoint: str, owner: int, disk_mib: int, toolchain: Sequence[str] =
     for path in _masked(toolchain):
         target = mountpoint + (_ASIDE if _scratch_of(path) else "") + path
         kernel.mount("tmpfs", target, "tmpfs", quiet | kernel.MS_RDONLY, "size=4k,mode=755")
-    for folder in ("/proc", *_FOLDERS):
+    for folder in ("/proc", *folders(below)):
         os.makedirs(mountpoint + folder, exist_ok=True)
     proc = _mount_proc(mountpoint + "/proc")
     for name, target in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
@@ -97,9 +108,9 @@ def enter(mountpoint: str, owner: int, disk_mib: int, toolchain: Sequence[str] =
     kernel.unmount("/.old")
     os.rmdir("/.old")
     kernel.mount("none", "/", None, quiet | kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY)
-    for folder in _FOLDERS:
+    for folder in folders(below):
         _mount_scratch(folder, owner, disk_mib, below)
-    os.chdir(SCRATCH)
+    os.chdir(home(below))
     return proc
 
 
@@ -108,12 +119,12 @@ def renew(owner: int, disk_mib: int, below: Sequence[str] = ()) -> bool:
     alive. below: what `below_scratch` gave before `enter`."""
     renewed = False
     os.chdir("/")
-    for folder in _FOLDERS:
+    for folder in folders(below):
         if not _untouched(folder, below):
             kernel.unmount(folder)
             _mount_scratch(folder, owner, disk_mib, below)
             renewed = True
-    os.chdir(SCRATCH)
+    os.chdir(home(below))
     return renewed
 
 
@@ -127,7 +138,7 @@ def _mount_scratch(folder: str, owner: int, disk_mib: int, below: Sequence[str])
 
 
 def _scratch_of(path: str) -> str | None:
-    return next((folder for folder in _FOLDERS if path.startswith(folder + "/")), None)
+    return next((folder for folder in (_TEMPORARY, SHARED_MEMORY) if path.startswith(folder + "/")), None)
 
 
 def _untouched(folder: str, below: Sequence[str]) -> bool:

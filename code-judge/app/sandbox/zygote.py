@@ -77,8 +77,11 @@ class Zygote:
         self.control = control
         self.jobs = jobs
         self.uid = job_uid(slot) if self.plan.uid else os.geteuid()
-        self.scratch = rootfs.SCRATCH if self.plan.mount else f"{config.folder}/scratch{slot}-{os.getpid()}"
         self.below = rootfs.below_scratch(config.toolchain) if self.plan.mount else []
+        self.scratch = f"{config.folder}/scratch{slot}-{os.getpid()}"
+        self.folders = [self.scratch, rootfs.SHARED_MEMORY]
+        if self.plan.mount:
+            self.scratch, self.folders = rootfs.home(self.below), rootfs.folders(self.below)
         self.ruleset: int | None = None
         self.proc = True
         self.sequence = 0
@@ -92,7 +95,7 @@ class Zygote:
     def enter(self) -> None:
         """Close the doors that can be closed once for all jobs. Raises OSError if one does not close."""
         plan = self.plan
-        room = 2 * self.config.disk_mib << 20  # of the scratch folders, which live in memory
+        room = len(self.folders) * self.config.disk_mib << 20  # of the scratch folders, which live in memory
         self.events = cgroup.join(self.config.groups, self.limit + room, self.config.processes)
         if plan.user:
             enter_user_namespace()
@@ -231,7 +234,7 @@ class Zygote:
             os.close(self.ruleset)
         if self.plan.landlock:
             readable = ["/"] if self.plan.mount else rootfs.readable(self.config.toolchain)
-            self.ruleset = landlock.ruleset(self.plan.landlock, readable, rootfs.writable(self.scratch))
+            self.ruleset = landlock.ruleset(self.plan.landlock, readable, rootfs.writable(self.folders))
 
     def _clean_scratch(self) -> None:
         if self.plan.mount:

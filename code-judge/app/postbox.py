@@ -32,7 +32,8 @@ _READ_AT_ONCE = 256
 _BEAT = 1.0
 _BEAT_LIFE = 3  # seconds after which nobody is believed to wait here any more
 _CROWD = 8  # waiting jobs from which on answers are left to gather, so that one round trip brings several
-_GATHER = 0.002
+_GATHER = 0.00025  # seconds a waiting job: a small part of what each waits anyway
+_LONGEST_GATHER = 0.02
 _RETRY = 0.1
 _FAREWELL = 1.0  # seconds for the last commands
 _BACKLOG_AGE = 0.05  # seconds that a measured length of the queue is believed
@@ -179,7 +180,7 @@ class Postbox:
                 keep=self._deliver,
             ):
                 if len(self.waiting) >= _CROWD:
-                    await asyncio.sleep(_GATHER)
+                    await asyncio.sleep(min(_GATHER * len(self.waiting), _LONGEST_GATHER))
 
     async def _catch_up(self) -> None:
         """What happened while there was no connection is unknown: show up, read what is there, send again what is

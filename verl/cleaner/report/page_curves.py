@@ -95,6 +95,8 @@ def charts_of(runs: Sequence[RunDirectory]) -> list[Chart]:
             if name.startswith("triggered/"):
                 classes[name.partition("/")[2]] += int(sum(value for _, value in points))
     main = [chart for chart in _MAIN if any(line.series in logged for line in chart.lines)]
+    if all(_rewards_are_accuracy(run) for run in runs):
+        main = [chart for chart in main if chart.title != "Reward"]
     frequent = [name for name, number in classes.most_common(_MOST_CLASSES) if number]
     return main + [
         Chart(
@@ -138,6 +140,15 @@ def series_of(run: RunDirectory) -> dict[str, Points]:
                 label = f"{kind}/{visible(name.removeprefix(prefix))[:80]}"
                 found[label] = [(step, logged.get(step, 0.0)) for step in steps]
     return {name: points for name, points in found.items() if points}
+
+
+def _rewards_are_accuracy(run: RunDirectory) -> bool:
+    """Whether a chart of rewards would show what the chart of accuracy shows: rewards of 0 and 1."""
+    rewards, accuracy = _first_of(run, names.TRAINING_REWARD), _first_of(run, names.TRAINING_ACCURACY)
+    return len(rewards) == len(accuracy) and all(
+        left[0] == right[0] and abs(left[1] - right[1]) < 1e-6
+        for left, right in zip(rewards, accuracy, strict=True)
+    )
 
 
 def _first_of(run: RunDirectory, candidates: Sequence[str]) -> Points:

@@ -24,13 +24,11 @@ function tickStep(range, wanted) {
   return [1, 2, 5, 10].find((factor) => factor * power >= rough) * power;
 }
 
-function ticks(low, high, wanted, whole) {
+// Round values around a range, the first at or below `low`, the last at or above `high`.
+function roundValues(low, high, wanted, whole) {
   const step = Math.max(tickStep(high - low || 1, wanted), whole ? 1 : 0);
-  const found = [];
-  for (let value = Math.ceil(low / step) * step; value <= high + step / 1e6; value += step) {
-    found.push(Math.abs(value) < step / 1e6 ? 0 : value);
-  }
-  return found;
+  const [first, last] = [Math.floor(low / step + 1e-6), Math.ceil(high / step - 1e-6)];
+  return Array.from({ length: last - first + 1 }, (_, index) => (first + index) * step);
 }
 
 class Chart {
@@ -74,9 +72,9 @@ class Chart {
     }
     const steps = points.map((point) => point.step);
     const whole = this.spec.form === 'count';
-    const low = Math.min(0, ...points.map((point) => point.low));
-    const yTicks = ticks(low, (sharedTop || this.top() || 1) * 1.04, this.spec.small ? 2 : 4, whole);
-    const high = Math.max(sharedTop || 0, this.top(), yTicks[yTicks.length - 1]) || 1;
+    const least = Math.min(0, ...points.map((point) => point.low));
+    const yTicks = roundValues(least, sharedTop || this.top() || 1, this.spec.small ? 2 : 4, whole);
+    const [low, high] = [yTicks[0], yTicks[yTicks.length - 1]];
     const [first, last] = [Math.min(...steps), Math.max(...steps)];
     this.steps = [...new Set(steps)].sort((a, b) => a - b);
     this.x = (step) => MARGIN.left + (last === first ? 0.5 : (step - first) / (last - first))
@@ -88,7 +86,8 @@ class Chart {
         drawing('text', { class: 'tick', x: MARGIN.left - 7, y: this.y(value) + 3.5, 'text-anchor': 'end' },
           formatAxis(value, this.spec.form)));
     }
-    for (const step of ticks(first, last, Math.max(2, Math.floor(width / 90)), true)) {
+    const xTicks = this.spec.small ? [first, last] : roundValues(first, last, Math.max(2, Math.floor(width / 90)), true);
+    for (const step of new Set(xTicks.filter((value) => value >= first && value <= last))) {
       svg.append(drawing('text', { class: 'tick', x: this.x(step), y: height - 6, 'text-anchor': 'middle' }, String(step)));
     }
     for (const curve of this.curves) svg.append(this.curve(curve));
@@ -151,11 +150,12 @@ class Chart {
       const point = points.find((entry) => entry.step === step);
       if (!point) continue;
       this.cursor.append(drawing('circle', { class: `dot run-${number % 8}`, cx: this.x(step), cy: this.y(point.mean), r: 3.5 }));
-      const range = point.count > 1 ? ` (${formatNumber(point.low, this.spec.form)} to ${formatNumber(point.high, this.spec.form)})` : '';
+      const range = point.count > 1 ? element('small', {},
+        ` ${formatNumber(point.low, this.spec.form)} to ${formatNumber(point.high, this.spec.form)}`) : null;
       rows.push(element('li', {}, element('i', { class: `swatch run-${number % 8}` }),
         element('span', {}, [arms.length > 1 ? armName(arm) : '', this.spec.lines.length > 1 || arms.length === 1 ? line.label : '']
           .filter(Boolean).join(', ')),
-        element('b', {}, formatNumber(point.mean, this.spec.form) + range)));
+        element('b', {}, formatNumber(point.mean, this.spec.form), range)));
     }
     if (!withTip) return;
     this.tip.append(element('p', {}, `step ${step}`), element('ul', {}, rows));
@@ -163,7 +163,8 @@ class Chart {
     const room = this.node.clientWidth - this.tip.offsetWidth;
     const right = this.x(step) + 14;
     this.tip.style.left = `${Math.max(0, Math.min(right <= room ? right : this.x(step) - this.tip.offsetWidth - 14, room))}px`;
-    this.tip.style.top = `${this.plot.offsetTop + 4}px`;
+    // Below the plot, so that it never hides a curve.
+    this.tip.style.top = `${this.plot.offsetTop + this.plot.clientHeight + 2}px`;
   }
 }
 

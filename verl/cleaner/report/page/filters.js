@@ -44,10 +44,10 @@ function choice(label, name, options) {
 const distinct = (values) => [...new Set(values)];
 
 function showFilters() {
-  const kinds = [['', 'All'], ['repaired', 'Repaired'], ...Object.entries(KINDS)]
-    .filter(([kind]) => trajectories.some((trajectory) => isOfKind(trajectory, kind)));
-  const chips = element('div', { class: 'chips', role: 'group', 'aria-label': 'what happened' }, kinds.map(([kind, label]) =>
-    element('button', { type: 'button', 'data-kind': kind, onclick: () => { filter.kind = kind; applyFilter(); } },
+  const kinds = [['', 'All'], ['repaired', 'Repaired', 'a shallow or a deep repair'],
+    ...Object.entries(KINDS).map(([kind, words]) => [kind, ...words])].filter(([kind]) => trajectories.some((trajectory) => isOfKind(trajectory, kind)));
+  const chips = element('div', { class: 'chips', role: 'group', 'aria-label': 'what happened' }, kinds.map(([kind, label, meaning]) =>
+    element('button', { type: 'button', 'data-kind': kind, title: meaning, onclick: () => { filter.kind = kind; applyFilter(); } },
       label, ' ', element('span', {}))));
   const rewards = Object.entries(REWARDS).filter(([, [, test]]) => trajectories.some((entry) => entry.reward !== null && test(entry.reward)));
   const search = element('input', { type: 'search', name: 'text', placeholder: 'Search text  /', 'aria-label': 'search the text', autocomplete: 'off',
@@ -59,7 +59,7 @@ function showFilters() {
     choice('error', 'error', distinct(trajectories.flatMap((entry) => entry.errors)).sort().map((name) => [name, name])),
     choice('reward', 'reward', rewards.map(([name, [label]]) => [name, `reward ${label}`])),
     choice('step', 'step', steps.map((step) => [step, `step ${step}`])),
-    element('button', { type: 'button', class: 'plain', id: 'reset', onclick: resetFilter }, 'Reset')));
+    element('button', { type: 'button', class: 'plain', id: 'all', onclick: resetFilter }, 'Reset')));
   byId('filters').addEventListener('submit', (event) => event.preventDefault());
 }
 
@@ -75,7 +75,7 @@ function countKinds() {
     chip.setAttribute('aria-pressed', String(chip.dataset.kind === filter.kind));
     chip.lastChild.textContent = others.filter((entry) => isOfKind(entry, chip.dataset.kind)).length.toLocaleString('en');
   }
-  byId('reset').hidden = Object.values(filter).every((value) => value === '');
+  byId('all').hidden = Object.values(filter).every((value) => value === '');
 }
 
 function showSample() {

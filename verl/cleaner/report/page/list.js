@@ -3,7 +3,7 @@ const ROWS_AT_ONCE = 80;
 let matching = [], made = 0, chosen = null;
 
 function rowOf(trajectory, position) {
-  const marks = trajectory.kinds.map((kind) => element('span', { class: `kind ${kind}` }, KINDS[kind] || kind));
+  const marks = trajectory.kinds.map((kind) => element('span', { class: `kind ${kind}` }, KINDS[kind][0]));
   const question = prompts[trajectory.prompt].split('<|im_start|>user').pop().split('<|im_end|>')[0].trim().slice(0, 160);
   return element('div', {
     class: 'row', role: 'option', id: `row-${position}`, 'aria-selected': String(trajectory === chosen),
@@ -23,9 +23,7 @@ function makeRows(upTo) {
 function applyFilter() {
   const before = chosen;
   matching = trajectories.filter((trajectory) => passes(trajectory, true));
-  // Repaired ones first where nothing is chosen yet: they are what the page is for.
-  chosen = matching.includes(before) ? before : matching.find((entry) => isOfKind(entry, 'repaired') && entry.reward > 0)
-    || matching.find((entry) => entry.repairs.length) || matching[0] || null;
+  chosen = matching.includes(before) ? before : matching[0] || null;
   made = 0;
   byId('list').replaceChildren();
   byId('list').setAttribute('aria-label', plural(matching.length, 'trajectory'));
@@ -49,7 +47,7 @@ function markChosen(position) {
   }
   row.setAttribute('aria-selected', 'true');
   byId('list').setAttribute('aria-activedescendant', row.id);
-  const list = byId('list'), above = row.offsetTop - list.offsetTop;
+  const list = byId('list'), above = row.offsetTop;
   // The list scrolls, never the page.
   if (above < list.scrollTop) list.scrollTop = above;
   else if (above + row.offsetHeight > list.scrollTop + list.clientHeight) list.scrollTop = above + row.offsetHeight - list.clientHeight;

@@ -67,6 +67,11 @@ function armRow(arm, number) {
 function showOverview() {
   const title = arms.length === 1 ? armName(arms[0]) : `${runs.length} runs, ${arms.length} arms`;
   byId('title').textContent = title;
+  if (runs.length === 1) {
+    const settings = Object.entries(runs[0].settings).filter(([name]) => name !== 'rollback_in_validation');
+    byId('title').after(element('p', { class: 'settings' }, settings.map(([name, value]) => element(
+      'span', {}, `${name.replace(/_/g, ' ')} `, element('b', {}, name === 'model' ? value.split('/').pop() : value)))));
+  }
   document.title = `${title} · CLEANER report`;
   const heads = ['', 'Accuracy', 'First call succeeds', 'Rolled back', 'Recovered', 'Discarded tokens', 'Steps', 'Time'];
   byId('runs').append(element('table', { class: 'runs' },

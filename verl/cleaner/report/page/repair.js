@@ -24,7 +24,9 @@ function outcomeLine(outcome) {
   if (!outcome) return element('p', { class: 'outcome none' }, 'no tool call');
   const good = outcome.status === 'ok';
   const named = outcome.exception || outcome.status.replace(/_/g, ' ');
-  const text = outcome.text.trim();
+  // The label says the class already.
+  const told = outcome.text.trim();
+  const text = told.startsWith(`${named}: `) ? told.slice(named.length + 2) : told;
   return element('div', { class: `outcome ${good ? 'good' : 'bad'}` },
     element('span', { class: 'status' }, good ? 'ok' : named),
     text ? element('pre', { tabindex: text.length > 600 ? 0 : null }, text) : null);

@@ -50,7 +50,7 @@ function ribbon(trajectory) {
 function promptView(text) {
   const messages = text.split(/(?=<\|im_start\|>)/).map((part) => part.match(/^<\|im_start\|>(\w+)\n([^]*)$/));
   if (rawText || !messages.length || messages.some((match) => !match)) {
-    return element('div', { class: 'message' }, element('pre', {}, rawText ? text : withSpecials(text)));
+    return element('div', { class: 'message' }, element('pre', { class: rawText ? 'raw' : null }, rawText ? text : withSpecials(text)));
   }
   return messages.map(([, role, body]) => ({ role, body: body.replace(/<\|im_end\|>\s*$/, '').trim() }))
     .filter(({ body }) => body).map(({ role, body }) => role === 'system'
@@ -73,7 +73,7 @@ function turnView(turn, number) {
   }
   const spans = turn.parts.map((part) => element('span', {
     class: `part ${originOf(part.origin)} ${part.trained ? 'trained' : 'untrained'}`,
-    title: `${ORIGINS[part.origin] || part.origin}, ${part.trained ? 'trained' : 'not trained'}, ${plural(part.tokens || 0, 'token')}`,
+    title: `${ORIGINS[originOf(part.origin)] || part.origin}, ${part.trained ? 'trained' : 'not trained'}, ${plural(part.tokens || 0, 'token')}`,
   }, modelText(part.text)));
   return element('div', { class: 'turn model' }, element('span', { class: 'who' }, `turn ${number}`,
     element('small', {}, plural(tokens, 'token'))), element('div', { class: 'text' }, spans));
@@ -88,7 +88,7 @@ function rewardMark(trajectory) {
 }
 
 function placeOf(trajectory) {
-  const where = trajectory.phase === 'val' ? `validation at step ${trajectory.step}` : `step ${trajectory.step}`;
+  const step = trajectory.step ?? '–', where = trajectory.phase === 'val' ? `validation at step ${step}` : `step ${step}`;
   return [runs.length > 1 ? runs[trajectory.run].name : null, where,
     trajectory.index === null ? null : `row ${trajectory.index}`,
     trajectory.session === null || trajectory.phase === 'val' ? null : `sample ${trajectory.session + 1}`].filter(Boolean).join(' · ');

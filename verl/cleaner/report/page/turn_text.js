@@ -41,7 +41,7 @@ function split(text) {
 function modelText(text) {
   if (rawText) return [element('span', { class: 'raw' }, text)];
   return split(text).flatMap((part) => part.code === undefined
-    ? withSpecials(part.text.replace(/^\n+|\n+$/g, ''))
+    ? withSpecials(part.text.replace(/<\|im_end\|>\s*$/, '').replace(/^\n+|\n+$/g, ''))
     : element('span', { class: 'call' }, element('span', { class: 'call-mark' }, 'tool call'), part.code));
 }
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from page_browser import Page, open_browser
 
 Record = dict[str, Any]
 
@@ -151,12 +156,21 @@ def quick_run(write_run: Callable[..., Path]) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Page]:
+    """One browser for all tests of the page; without one they are skipped, with the reason."""
+    with open_browser() as page:
+        yield page
+
+
 @pytest.fixture
 def report_run(quick_run: Path) -> Path:
     """`quick_run` with the segments that its repairs leave, and a question of its own for one trajectory."""
     lines = [json.loads(line) for line in (quick_run / "trajectories.jsonl").read_text().splitlines()]
     call = attempt("import math\nprint(math.gcd(12, 18))", outcome("ok", "6"))["call"]
-    observation = "\n<|im_start|>user\n<tool_response>\n6\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
+    observation = (
+        "\n<|im_start|>user\n<tool_response>\n6\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
+    )
     for line in lines:
         line["segments"] = [
             {"origin": "sampled", "trained": True, "text": "I compute it.\n", "tokens": 5},

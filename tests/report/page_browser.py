@@ -32,7 +32,7 @@ class Page:
         self.driver.get_log("performance")
         self.driver.get_log("browser")
         self.driver.get(file.as_uri())
-        self.run("try { localStorage.clear() } catch {}")
+        self.run("localStorage.clear(); delete document.documentElement.dataset.theme")
 
     def run(self, script: str, *arguments: Any) -> Any:
         """The value of a function body."""
@@ -81,13 +81,20 @@ def open_browser() -> Iterator[Page]:
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     driver = shutil.which("chromedriver")
     if chromium is None or driver is None:
-        pytest.skip("no Chromium with chromedriver on this machine (Debian: apt-get install chromium chromium-driver)")
+        pytest.skip(
+            "no Chromium with chromedriver on this machine (Debian: apt-get install chromium chromium-driver)"
+        )
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    arguments = ["--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+    arguments = [
+        "--headless=new",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+    ]
     for argument in arguments + (["--no-sandbox"] if os.geteuid() == 0 else []):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from page_browser import DESK, PHONE, Page, open_browser
+from page_browser import DESK, PHONE, Page
 
 from cleaner.report.page_file import write_page
 from cleaner.report.run_dir import RunDirectory
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Page]:
-    with open_browser() as page:
-        yield page
 
 
 @pytest.fixture
@@ -40,7 +29,9 @@ def positions(page: Page) -> str:
     return page.text("#list [aria-selected=true] .row-head") + page.text("#detail .detail-head")
 
 
-def test_a_report_shows_without_a_complaint_and_asks_for_nothing_but_itself(page: Page, report_run: Path) -> None:
+def test_a_report_shows_without_a_complaint_and_asks_for_nothing_but_itself(
+    page: Page, report_run: Path
+) -> None:
     assert page.picture().startswith(b"\x89PNG")
     assert page.count("#curves svg path.line") >= 6
     assert "40.0 %" in page.text("#runs") and "60.0 %" in page.text("#runs")
@@ -167,7 +158,8 @@ def test_curves_read_out_values_and_runs_can_be_switched_off(browser: Page, two_
 def test_what_is_for_reading_has_a_name_for_those_who_cannot_see_it(page: Page) -> None:
     unnamed = page.run(
         "return [...document.querySelectorAll('button, input, select, [role=img], [role=listbox]')].filter(node =>"
-        "!(node.getAttribute('aria-label') || node.innerText || (node.labels || []).length)).map(node => node.outerHTML)"
+        "!(node.getAttribute('aria-label') || node.innerText || (node.labels || []).length))"
+        ".map(node => node.outerHTML)"
     )
     assert unnamed == []
     assert page.run("return document.documentElement.lang") == "en"
@@ -178,7 +170,8 @@ def test_text_has_contrast(page: Page, report_run: Path, dark: bool) -> None:
     page.open(report_run / "report.html", dark=dark)
     pairs: dict[str, Any] = page.run(
         "const style = getComputedStyle(document.documentElement);"
-        "return Object.fromEntries(['paper', 'raised', 'sunk', 'ink', 'soft', 'accent', 'accent-tint', 'bad', 'bad-tint',"
+        "return Object.fromEntries(['paper', 'raised', 'sunk', 'ink', 'soft', 'accent', 'accent-tint',"
+        "'bad', 'bad-tint',"
         "'warn', 'warn-tint'].map(name => [name, style.getPropertyValue(`--${name}`).trim()]))"
     )
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from page_browser import Page, open_browser
+from page_browser import Page
 
 from cleaner.report.page_file import write_page
 from cleaner.report.run_dir import RunDirectory
@@ -25,7 +21,7 @@ RECORD_FIELDS = ("data_source", "prompt", "uid")
 class Canary(BaseHTTPRequestHandler):
     """Notes whoever asks."""
 
-    asked: list[str] = []
+    asked: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
@@ -42,12 +38,6 @@ def canary() -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Page]:
-    with open_browser() as page:
-        yield page
 
 
 def payload(address: str) -> str:
@@ -100,20 +90,27 @@ def hostile_run(tmp_path: Path, canary: str) -> Path:
     (folder / "metrics.jsonl").write_text(json.dumps({"step": 1, "data": metrics}) + "\n")
     (folder / "trajectories.jsonl").write_text(json.dumps(hostile_record(text)) + "\n")
     (folder / "config.yaml").write_text(
-        json.dumps({"cleaner": {"seed": text, "strategy": text, "saar": {"gamma": text, "graft_credit": text}}})
+        json.dumps(
+            {"cleaner": {"seed": text, "strategy": text, "saar": {"gamma": text, "graft_credit": text}}}
+        )
     )
     return folder
 
 
-def test_a_hostile_run_is_shown_as_text_and_does_nothing(browser: Page, hostile_run: Path, canary: str) -> None:
+def test_a_hostile_run_is_shown_as_text_and_does_nothing(
+    browser: Page, hostile_run: Path, canary: str
+) -> None:
     Canary.asked.clear()
     file = write_page([RunDirectory.open(hostile_run)])
     browser.open(file)
     for keys in ("j", "n", "r", "n", "r", "x"):
         browser.press(keys)
+    assert browser.complaints() == []
     assert browser.run("return window.ran") is None
     assert browser.count("script") == 2 and browser.count("style, link") == 2
-    assert browser.count("img, iframe, base, object, embed, a[href^=javascript], meta[http-equiv=refresh]") == 0
+    assert (
+        browser.count("img, iframe, base, object, embed, a[href^=javascript], meta[http-equiv=refresh]") == 0
+    )
     shown = browser.text("#detail")
     assert "</script><script>window.ran=1</script>" in shown and "onerror='window.ran=2'" in shown
     for mark in ("\\u202e", "\\u2028", "␀", "␛", "\\ud800"):
@@ -124,7 +121,9 @@ def test_a_hostile_run_is_shown_as_text_and_does_nothing(browser: Page, hostile_
     assert browser.complaints() == []
 
 
-def test_even_a_script_that_got_in_could_neither_run_nor_ask(browser: Page, hostile_run: Path, canary: str) -> None:
+def test_even_a_script_that_got_in_could_neither_run_nor_ask(
+    browser: Page, hostile_run: Path, canary: str
+) -> None:
     Canary.asked.clear()
     browser.open(write_page([RunDirectory.open(hostile_run)]))
     refused = browser.run(
@@ -138,7 +137,8 @@ def test_even_a_script_that_got_in_could_neither_run_nor_ask(browser: Page, host
         canary,
     )
     blocked = browser.driver.execute_async_script(
-        "const done = arguments[1]; fetch(arguments[0] + '/fetch').then(() => done(false), () => done(true))", canary
+        "const done = arguments[1]; fetch(arguments[0] + '/fetch').then(() => done(false), () => done(true))",
+        canary,
     )
     assert blocked
     assert Canary.asked == []

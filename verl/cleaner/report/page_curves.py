@@ -126,9 +126,7 @@ def series_of(run: RunDirectory) -> dict[str, Points]:
         "sampled_length": run.series(names.SAMPLED_LENGTH),
         "seconds": run.series(names.STEP_SECONDS),
         "discarded": [
-            (entry.step, share)
-            for entry in run.steps
-            if (share := discarded_share(entry.values)) is not None
+            (entry.step, share) for entry in run.steps if (share := discarded_share(entry.values)) is not None
         ],
     }
     steps = [step for step, _ in found["triggered"]]

@@ -1,7 +1,7 @@
 """Writes the HTML report: one file that holds its style, its script and its data, and asks the network for nothing.
 
-What a model wrote is untrusted. It stands in the file as JSON in an element that no browser runs, with `<`, `>`, `&` and
-the line separators of JavaScript escaped, so that nothing in it can end that element; the script shows it by
+What a model wrote is untrusted. It stands in the file as JSON in an element that no browser runs, with `<`, `>`, `&`
+and the line separators of JavaScript escaped, so that nothing in it can end that element; the script shows it by
 `textContent` alone. A content security policy is the second line: it allows one script and one style, by their hashes,
 no address of any kind, and no text to be parsed as markup.
 """
@@ -24,7 +24,7 @@ PAGE_FILE = "report.html"
 ROOM_BYTES = 4_500_000
 
 _SCRIPTS = (
-    *("data.js", "elements.js", "chart.js", "curves.js", "overview.js", "filters.js"),
+    *("elements.js", "data.js", "chart.js", "curves.js", "overview.js", "filters.js"),
     *("difference.js", "turn_text.js", "repair.js", "trajectory.js", "list.js", "keys.js", "main.js"),
 )
 

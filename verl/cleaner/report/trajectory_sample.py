@@ -1,7 +1,7 @@
 """Chooses which trajectories the HTML report carries where not all of them fit: at random by seed, by kind.
 
 A stratum is a run, a phase (training or validation) and a kind (`page_record.KINDS`). The room is shared out evenly
-among the strata; what a stratum does not need goes to the others. So rare kinds stay whole while common ones are thinned.
+among the strata; what a stratum does not need goes to the others. So rare kinds stay whole, common ones are thinned.
 One pass over each file, and memory for what may still be chosen only.
 """
 
@@ -17,6 +17,8 @@ from typing import Any
 from cleaner.report.page_record import kinds_of, page_record
 
 Key = tuple[int, str, str]
+# A comma after the record, and the number of its prompt.
+_INDEX_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class TrajectorySample:
             stratum.recorded += 1
             if stratum.wants(draw):
                 record = {"run": run, **page_record(trajectory, grafts_trained)}
-                stratum.add(Candidate(draw, position, json_size(record), record))
+                stratum.add(Candidate(draw, position, json_size(record) + _INDEX_BYTES, record))
 
     def choose(self) -> dict[Key, list[Candidate]]:
         """The chosen trajectories by stratum, in the order of the file.

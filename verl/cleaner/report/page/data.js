@@ -2,15 +2,15 @@
 const data = JSON.parse(document.getElementById('data').textContent);
 const { runs, arms, prompts, trajectories } = data;
 
-const KINDS = {
+const KINDS = table({
   shallow: ['Shallow', 'a repair that replaced the call'], deep: ['Deep', 'a repair that replaced the whole turn'],
   kept: ['Kept', 'a correction succeeded, the look-ahead stays as sampled'],
   exhausted: ['Exhausted', 'no correction succeeded, the failing turn stays'],
   failed: ['Failing call', 'a call failed and was not rolled back'], clean: ['Clean', 'no call failed'],
-};
-const ORIGINS = {
+});
+const ORIGINS = table({
   sampled: 'sampled', grafted: 'grafted by a repair', observation: 'observation', excluded: 'sampled, excluded',
-};
+});
 
 // Runs that the curves show, by index.
 const shownRuns = new Set(runs.map((_, index) => index));

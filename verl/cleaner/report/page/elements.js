@@ -16,4 +16,7 @@ const element = (tag, attributes, ...children) => fill(document.createElement(ta
 const drawing = (tag, attributes, ...children) =>
   fill(document.createElementNS('http://www.w3.org/2000/svg', tag), attributes, children);
 
+// A mapping without the names that every object inherits: a recorded text may be `constructor`.
+const table = (entries) => Object.assign(Object.create(null), entries);
+
 const byId = (id) => document.getElementById(id);

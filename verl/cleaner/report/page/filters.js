@@ -2,10 +2,10 @@
 const filter = { kind: '', run: '', phase: '', error: '', reward: '', step: '', text: '' };
 const haystacks = new Map();
 
-const REWARDS = {
+const REWARDS = table({
   full: ['1 or more', (reward) => reward >= 1], part: ['between 0 and 1', (reward) => reward > 0 && reward < 1],
   none: ['0', (reward) => reward === 0], minus: ['below 0', (reward) => reward < 0],
-};
+});
 
 function haystack(trajectory) {
   if (!haystacks.has(trajectory)) {

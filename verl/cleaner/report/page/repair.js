@@ -1,14 +1,14 @@
 // One repair: what was sampled, the error, each attempt, the decision, and what changed in the turn that is trained.
-const DECISIONS = {
+const DECISIONS = table({
   shallow: ['Shallow repair', 'the reasoning is kept, the call is replaced'],
   deep: ['Deep repair', 'the whole turn is replaced'],
   kept: ['Kept', 'a correction succeeded, but the graft was too unlikely in the clean context; the look-ahead stays as sampled'],
   exhausted: ['Exhausted', 'no attempt succeeded, the failing turn stays'],
-};
-const ENDINGS = {
+});
+const ENDINGS = table({
   attempts: 'all attempts were used', room: 'the response had no room left', turns: 'no more turns were allowed',
   infrastructure: 'the tool could not be reached', greedy: 'a greedy retry would repeat itself',
-};
+});
 
 // Similarity from 0 to 1 with gamma marked.
 function gauge(similarity, gamma) {
@@ -52,7 +52,7 @@ function comparedWith(repair, gamma) {
 
 function repairCard(repair, gamma, number) {
   const [name, meaning] = DECISIONS[repair.decision] || [repair.decision || 'Unknown', 'unknown to this version'];
-  const known = Object.hasOwn(DECISIONS, repair.decision) ? repair.decision : 'unknown';
+  const known = repair.decision in DECISIONS ? repair.decision : 'unknown';
   const accepted = repair.accepted === null ? null : repair.attempts[repair.accepted];
   const before = plainTurn(repair.failed.reasoning + repair.failed.call, [repair.failed]);
   const after = plainTurn(repair.after, [accepted, repair.failed]);
@@ -60,7 +60,7 @@ function repairCard(repair, gamma, number) {
     repair.discarded_tokens === null ? null : `${plural(repair.discarded_tokens, 'token')} discarded`,
     repair.seconds === null ? null : `${repair.seconds.toFixed(1)} s`,
   ].filter(Boolean).join(', ');
-  const why = [comparedWith(repair, gamma), meaning, Object.hasOwn(ENDINGS, repair.ending || '') ? ENDINGS[repair.ending] : null,
+  const why = [comparedWith(repair, gamma), meaning, ENDINGS[repair.ending],
     repair.weight === null ? null : `mean importance ratio ${repair.weight.toFixed(2)}`].filter(Boolean).join(' · ');
   return element('section', { class: `repair ${known}`, tabindex: -1, 'aria-label': `repair ${number + 1}: ${name}` },
     element('header', {}, element('h4', {}, name), costs ? element('span', { class: 'quiet' }, costs) : null),

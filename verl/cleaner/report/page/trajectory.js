@@ -1,5 +1,5 @@
 // One trajectory in full: its tokens as a ribbon, its prompt, its turns with their repairs.
-const originOf = (name) => Object.hasOwn(ORIGINS, name) ? name : 'unknown';
+const originOf = (name) => name in ORIGINS ? name : 'unknown';
 
 // Segments joined to turns: what the model wrote between two observations. `start` counts response tokens.
 function turnsOf(trajectory) {
@@ -25,7 +25,7 @@ function ribbon(trajectory) {
   const total = trajectory.segments.reduce((sum, segment) => sum + (segment[2] || 0), 0);
   if (!total) return null;
   let at = 0;
-  const counts = {}, bars = [], marks = [];
+  const counts = table({}), bars = [], marks = [];
   let trainedTokens = 0;
   for (const [origin, trained, tokens] of trajectory.segments) {
     const kind = originOf(origin), width = 1000 * (tokens || 0) / total;
@@ -73,7 +73,7 @@ function turnView(turn, number) {
   }
   const spans = turn.parts.map((part) => element('span', {
     class: `part ${originOf(part.origin)} ${part.trained ? 'trained' : 'untrained'}`,
-    title: `${ORIGINS[originOf(part.origin)] || part.origin}, ${part.trained ? 'trained' : 'not trained'}, ${plural(part.tokens || 0, 'token')}`,
+    title: `${ORIGINS[part.origin] || part.origin}, ${part.trained ? 'trained' : 'not trained'}, ${plural(part.tokens || 0, 'token')}`,
   }, modelText(part.text)));
   return element('div', { class: 'turn model' }, element('span', { class: 'who' }, `turn ${number}`,
     element('small', {}, plural(tokens, 'token'))), element('div', { class: 'text' }, spans));

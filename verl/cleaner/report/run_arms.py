@@ -25,7 +25,7 @@ _IGNORED = frozenset(
     }
 )
 _DATA_FILES = frozenset({"data.train_files", "data.val_files"})
-_MOST_DIFFERENCES = 6
+_MOST_DIFFERENCES = 4
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Arm:
     Attributes:
         name: the run's name, or what the names of its runs have in common.
         runs: indices of the runs, ascending.
-        differs: `(key, value)` of the configuration where arms differ from each other, ours first, at most six.
+        differs: `(key, value)` of the configuration where arms differ from each other, ours first, at most four.
     """
 
     name: str

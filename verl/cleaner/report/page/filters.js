@@ -88,7 +88,7 @@ function showSample() {
       data.seed} within each run, phase and kind, so that rare kinds stay. Counts below are of the sample.`;
     const rows = data.strata.map((entry) => element('tr', {}, [runs[entry.run].name, entry.phase === 'val' ? 'validation' : 'training',
       entry.kind, entry.shown.toLocaleString('en'), entry.recorded.toLocaleString('en')].map((text) => element('td', {}, text))));
-    note.after(element('details', { class: 'sampled' }, element('summary', {}, 'What was drawn'), element('table', {},
+    note.after(element('details', { class: 'sampled' }, element('summary', {}, 'What was drawn, by the rarest thing that happened in a trajectory'), element('table', {},
       element('thead', {}, element('tr', {}, ['run', 'phase', 'kind', 'shown', 'recorded'].map((head) => element('th', { scope: 'col' }, head)))),
       element('tbody', {}, rows))));
   }

@@ -42,6 +42,13 @@ function syncSwitches() {
   }
 }
 
+// A value of the configuration: of a path its end, of a long text its beginning.
+function brief(value) {
+  const text = value.replace(/^"|"$/g, '');
+  const short = text.startsWith('/') ? text.split('/').slice(-2).join('/') : text;
+  return short.length > 40 ? `${short.slice(0, 39)}…` : short;
+}
+
 function armRow(arm, number) {
   const members = arm.runs.map((index) => runs[index]);
   const total = (name) => meanOf(members.map((run) => run.rollbacks[name]));
@@ -49,7 +56,7 @@ function armRow(arm, number) {
   const seeds = arm.runs.length > 1 ? element('div', { class: 'seeds' }, arm.runs.map((index) => switchOf(
     runs[index].seed === null || runs[index].seed === undefined ? runs[index].name : `seed ${runs[index].seed}`, [index], number))) : null;
   const differs = arm.differs.length ? element('p', { class: 'differs' }, arm.differs.map(([key, value]) => element(
-    'span', { title: key }, `${key.split('.').pop()} `, element('code', {}, value.replace(/^"|"$/g, ''))))) : null;
+    'span', { title: `${key}: ${value}` }, `${key.split('.').pop()} `, element('code', {}, brief(value))))) : null;
   const cells = [
     ['accuracy', change(meanChange(members, 'accuracy'))],
     ['first call succeeds', change(meanChange(members, 'first'))],

@@ -36,7 +36,8 @@ function turnStep(label, turn, extra, kind) {
   const content = turn.code !== null && !rawText
     ? [turn.reasoning.trim() ? element('p', { class: 'reasoning' }, withSpecials(turn.reasoning.trim())) : null,
       element('pre', { class: 'code' }, turn.code)]
-    : element('p', { class: 'reasoning raw' }, rawText ? turn.reasoning + turn.call : withSpecials((turn.reasoning + turn.call).trim()));
+    : element('p', { class: rawText ? 'reasoning raw' : 'reasoning' }, rawText ? turn.reasoning + turn.call
+      : withSpecials((turn.reasoning + turn.call).replace(/<\|im_end\|>\s*$/, '').trim()));
   return element('li', { class: `step ${kind}` },
     element('div', { class: 'step-head' }, element('b', {}, label), extra,
       turn.tokens === null ? null : element('span', { class: 'quiet' }, plural(turn.tokens, 'token'))),

@@ -19,6 +19,25 @@ case $VERSION in
     *) fail "$PYTHON is Python $VERSION; verl 0.9.1 and CLEANER need 3.11 or 3.12. Name one with PYTHON=." ;;
 esac
 
+# The tests of the HTML report drive a browser. Without one they are skipped, and say so.
+need_browser() {
+    ! { command -v chromium && command -v chromedriver; } >/dev/null || return 0
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "setup: Chromium, for the tests of the HTML report ..."
+        local log
+        log=$(mktemp)
+        if { apt-get update && apt-get install --yes --no-install-recommends chromium chromium-driver; } >"$log" 2>&1
+        then
+            rm -f "$log"
+            return 0
+        fi
+        tail -n 3 "$log" >&2
+        rm -f "$log"
+    fi
+    echo "setup: no Chromium with chromedriver; tests in a browser are skipped (Debian: apt-get install chromium chromium-driver)."
+}
+[ -z "$EXTRAS" ] || need_browser
+
 STAMP=.venv/.cleaner-setup
 WANTED=$(cat constraints-cpu.txt requirements-test.txt verl/pyproject.toml code-judge/pyproject.toml | cksum)
 if [ -f "$STAMP" ] && [ "$(head -n 1 "$STAMP")" = "$WANTED" ] && { [ -z "$EXTRAS" ] || grep -qx test "$STAMP"; }; then

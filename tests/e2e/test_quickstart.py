@@ -32,6 +32,7 @@ def test_it_trains_validates_before_and_after_and_writes_everything(trained: tup
     for name in (
         "config.yaml",
         "summary.json",
+        "report.html",
         "trajectories.jsonl",
         "huggingface/config.json",
         "logs/train.log",

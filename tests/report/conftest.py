@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from page_browser import Page, open_browser
 
 Record = dict[str, Any]
 
@@ -149,3 +154,50 @@ def quick_run(write_run: Callable[..., Path]) -> Path:
         "cleaner:\n  seed: 7\n  strategy: saar\n  saar: {gamma: 0.5, max_retries: 3}\n"
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Page]:
+    """One browser for all tests of the page; without one they are skipped, with the reason."""
+    with open_browser() as page:
+        yield page
+
+
+@pytest.fixture
+def report_run(quick_run: Path) -> Path:
+    """`quick_run` with the segments that its repairs leave, and a question of its own for one trajectory."""
+    lines = [json.loads(line) for line in (quick_run / "trajectories.jsonl").read_text().splitlines()]
+    call = attempt("import math\nprint(math.gcd(12, 18))", outcome("ok", "6"))["call"]
+    observation = (
+        "\n<|im_start|>user\n<tool_response>\n6\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
+    )
+    for line in lines:
+        line["segments"] = [
+            {"origin": "sampled", "trained": True, "text": "I compute it.\n", "tokens": 5},
+            {"origin": "grafted", "trained": True, "text": f"{call}<|im_end|>", "tokens": 34},
+            {"origin": "observation", "trained": False, "text": observation, "tokens": 6},
+            {"origin": "sampled", "trained": True, "text": "It is \\boxed{6}.<|im_end|>", "tokens": 8},
+        ]
+    lines[1]["prompt"] = "<|im_start|>user\nSeven bridges?<|im_end|>\n<|im_start|>assistant\n"
+    (quick_run / "trajectories.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return quick_run
+
+
+@pytest.fixture
+def two_arms(write_run: Callable[..., Path]) -> list[Path]:
+    """Two seeds of one arm, and one run of another."""
+    folders = []
+    for name, seed, strategy, last in (
+        ("saar-1", 1, "saar", 0.55),
+        ("saar-2", 2, "saar", 0.65),
+        ("base-1", 1, "none", 0.5),
+    ):
+        steps = [(step, {"val/accuracy": 0.4 if step < 2 else last, "accuracy": 0.5}) for step in range(3)]
+        folder = write_run(steps, [trajectory(1, accuracy=float(seed - 1))], name)
+        (folder / "config.yaml").write_text(
+            f"cleaner: {{seed: {seed}, strategy: {strategy}, output_dir: {folder}}}\n"
+            f"data: {{train_files: /rows-{seed}-77/train.parquet}}\n"
+            f"trainer: {{default_local_dir: {folder}/checkpoints}}\n"
+        )
+        folders.append(folder)
+    return folders

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cleaner.evaluation.command_line import add_eval_report, add_lcb_export
+from cleaner.report.command_line import add_report
 
 _Register = Callable[["argparse._SubParsersAction[argparse.ArgumentParser]"], None]
 
@@ -153,6 +154,7 @@ def _version(name: str) -> str:
 _COMMANDS: tuple[_Register, ...] = (
     _add_doctor,
     _add_show,
+    add_report,
     _add_pairs,
     add_eval_report,
     add_lcb_export,

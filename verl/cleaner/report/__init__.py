@@ -1,1 +1,1 @@
-"""Reads a run directory and shows it: summary, terminal, plots. Imports neither torch, ray nor verl."""
+"""Reads a run directory and shows it: summary, terminal, plots, HTML page. Imports neither torch, ray nor verl."""

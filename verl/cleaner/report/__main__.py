@@ -1,5 +1,5 @@
-"""`python -m cleaner.report RUN_DIR`: write summary.json and plots/*.png, then print the closing table and a
-repair.
+"""`python -m cleaner.report RUN_DIR`: write summary.json, plots/*.png and report.html, then print the closing
+table and a repair.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What happens when a run ends: summary, plots and the printed report, in one call. `show_run` only
+"""What happens when a run ends: summary, plots, page and the printed report, in one call. `show_run` only
 prints.
 """
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cleaner.report.page_file import write_page
 from cleaner.report.plots import write_plots
 from cleaner.report.repair_choice import choose_repairs
 from cleaner.report.run_dir import RunDirectory
@@ -16,7 +17,7 @@ from cleaner.report.terminal import print_run
 
 
 def close_run(run_dir: str | Path, console: Console | None = None) -> Summary:
-    """Write `summary.json` and `plots/*.png` into a run directory and print the closing report.
+    """Write `summary.json`, `plots/*.png` and `report.html` into a run directory and print the closing report.
 
     Raises:
         NotARunDirectory: no metrics were logged there.
@@ -26,6 +27,7 @@ def close_run(run_dir: str | Path, console: Console | None = None) -> Summary:
     summary = summarise(run)
     write_summary(run, summary)
     write_plots(run)
+    write_page([run])
     print_run(run, summary, choose_repairs(run.trajectories()), console)
     return summary
 

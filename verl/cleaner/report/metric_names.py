@@ -9,6 +9,8 @@ from __future__ import annotations
 VALIDATION = "val/"
 
 TRAINING_ACCURACY = ("accuracy", "reward/accuracy")
+# Ours, else verl's.
+TRAINING_REWARD = ("reward", "critic/score/mean")
 VALIDATION_ACCURACY = "val/accuracy"
 # verl's own validation accuracy, one name a data source: val-core/<data source>/acc/mean@<n>.
 VALIDATION_CORE = "val-core/"

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -47,19 +47,24 @@ class StepMetrics:
 
 @dataclass
 class JsonLines:
-    """The objects of a JSON-lines file, and how many lines in the middle of it could not be read."""
+    """The objects of a JSON-lines file, and how many lines in the middle of it could not be read.
+
+    `read_bytes` is how far an iteration has come.
+    """
 
     path: Path
     broken_lines: int = 0
+    read_bytes: int = 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield each line's object, in file order, holding one line in memory.
 
         A last line without its newline counts only if it parses (a writer may be in the middle of it).
         """
-        self.broken_lines = 0
+        self.broken_lines = self.read_bytes = 0
         with self.path.open("rb") as file:
             for line in file:
+                self.read_bytes += len(line)
                 if not line.strip():
                     continue
                 try:
@@ -155,11 +160,14 @@ class RunDirectory:
                     seconds[entry["phase"]] = seconds.get(entry["phase"], 0.0) + float(value)
         return seconds
 
-    def trajectories(self) -> Iterator[dict[str, Any]]:
-        """Stream the trajectory records in file order; nothing where the run recorded none."""
+    def trajectories(self, told: Callable[[int], None] | None = None) -> Iterator[dict[str, Any]]:
+        """Stream the trajectory records in file order; nothing where the run recorded none.
+
+        `told` hears after each record how many bytes of the file have been read.
+        """
         path = self.path / TRAJECTORIES_FILE
         if path.is_file():
-            yield from self._lines(path)
+            yield from self._lines(path, told)
 
     def series(self, name: str) -> list[tuple[int, float]]:
         """`(step, value)` of one metric, ascending, only the steps that logged it."""
@@ -178,9 +186,12 @@ class RunDirectory:
             value = value[key]
         return value
 
-    def _lines(self, path: Path) -> Iterator[dict[str, Any]]:
+    def _lines(self, path: Path, told: Callable[[int], None] | None = None) -> Iterator[dict[str, Any]]:
         lines = JsonLines(path)
-        yield from lines
+        for value in lines:
+            yield value
+            if told is not None:
+                told(lines.read_bytes)
         if lines.broken_lines:
             message = f"{path.name}: {lines.broken_lines} line(s) could not be read and were left out"
             if message not in self.warnings:

@@ -40,5 +40,7 @@ class BudgetConfig:
         """Whether a share of the budget was completed by the step that went from `before` to `after` tokens."""
         if self.tokens is None or not self.validations:
             return False
-        parts = [min(int(count * self.validations / self.tokens), self.validations) for count in (before, after)]
+        parts = [
+            min(int(count * self.validations / self.tokens), self.validations) for count in (before, after)
+        ]
         return parts[0] < parts[1]

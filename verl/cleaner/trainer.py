@@ -46,7 +46,6 @@ from cleaner.trajectory_log import TrajectoryLog
 from cleaner.trajectory_rows import negative_keys, read_rows, without
 from cleaner.trajectory_shares import trajectory_shares
 
-
 # Steps between two validations, where there is to be none.
 _NEVER = 2**31
 

@@ -1,8 +1,8 @@
 """Estimates over seeds: paired differences, and tokens to a value, each with a bootstrap interval.
 
-Seeds are what is drawn: a seed fixes the problems, their order and the sampling, so an arm and the baseline are paired by
-it. Intervals are percentile intervals over resampled seeds. Of eight seeds they are somewhat too narrow; a difference
-whose interval barely excludes 0 is not settled.
+Seeds are what is drawn: a seed fixes the problems, their order and the sampling, so an arm and the baseline are paired
+by it. Intervals are percentile intervals over resampled seeds. Of eight seeds they are somewhat too narrow: a
+difference whose interval barely excludes 0 is not settled.
 """
 
 from __future__ import annotations
@@ -63,10 +63,11 @@ def tokens_to_target(
 ) -> Ratio | None:
     """How much sooner or later than the baseline an arm reaches the value that the baseline ends with.
 
-    A run's curve is interpolated linearly between validations, and is flat behind its last one. Curves are averaged over
-    seeds before a crossing is looked for: one run's validation is so noisy that its first crossing would come too early.
-    The first point of the mean curve from which it has the baseline's final value counts. Each resample draws seeds with
-    replacement and computes target, both crossings and the ratio anew.
+    A run's curve is interpolated linearly between validations, and is flat behind its last one. Curves are averaged
+    over seeds before a crossing is looked for: one run's validations are so noisy that its first crossing would come
+    too early. What counts is the first point at which the mean curve has the baseline's final value. Each resample
+    draws seeds with replacement and computes target, both crossings and the ratio anew. Resamples in which the
+    baseline has its final value at the start say nothing and are left out.
 
     Args:
         arm, baseline: curves by seed; seeds that only one has are left out.
@@ -79,11 +80,11 @@ def tokens_to_target(
     both = sorted(number for number in arm.keys() & baseline.keys() if arm[number] and baseline[number])
     if not both:
         return None
-    end = min(max(tokens for tokens, _ in curves[number]) for curves in (arm, baseline) for number in both)
+    end = max(curves[number][-1][0] for curves in (arm, baseline) for number in both)
     grid = np.linspace(0.0, end, GRID + 1)
     # A fall is a rise of the negative value.
     ours, theirs = (
-        better * np.array([_on_grid(curves[number], grid) for number in both]) for curves in (arm, baseline)
+        better * np.array([on_grid(curves[number], grid) for number in both]) for curves in (arm, baseline)
     )
     finals = better * np.array([np.mean([v for _, v in baseline[number][-last:]]) for number in both])
     whole = np.arange(len(both))
@@ -113,7 +114,8 @@ def tokens_to_target(
     )
 
 
-def _on_grid(points: Points, grid: np.ndarray) -> np.ndarray:
+def on_grid(points: Points, grid: np.ndarray) -> np.ndarray:
+    """A curve's values at these tokens."""
     tokens, values = zip(*points, strict=True)
     return np.interp(grid, tokens, values)
 

@@ -111,7 +111,7 @@ def read_plan(
     """Read the files in `folder` and choose from them.
 
     Args:
-        tasks, arms: names; empty: all. The baseline is added where it is not named, for nothing can be compared without.
+        tasks, arms: names; empty: all. The baseline is added where it is not named: the others are compared with it.
         budget: generated tokens of a run. validations: how often it is validated within them.
         extra: overrides of all arms.
 
@@ -119,11 +119,15 @@ def read_plan(
         ConfigError: an unknown name, a file that cannot be read or that lacks a key.
     """
     known_arms = {
-        name: Arm(name, str(_need(entry, "about", "arms.yaml")), _texts(entry, "set", f"arms.yaml, arm {name}"))
+        name: Arm(
+            name, str(_need(entry, "about", "arms.yaml")), _texts(entry, "set", f"arms.yaml, arm {name}")
+        )
         for name, entry in _read(folder / "arms.yaml").items()
     }
     if BASELINE not in known_arms:
-        raise ConfigError(f"{folder / 'arms.yaml'} has no arm {BASELINE!r}, with which the others are compared.")
+        raise ConfigError(
+            f"{folder / 'arms.yaml'} has no arm {BASELINE!r}, with which the others are compared."
+        )
     known_tasks = {path.stem: path for path in sorted((folder / "tasks").glob("*.yaml"))}
     chosen_arms = _choose(arms, known_arms, "arm")
     if BASELINE not in chosen_arms:
@@ -134,7 +138,9 @@ def read_plan(
         if number < 1:
             raise ConfigError(f"{name}={number} must be at least 1.")
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise ConfigError(f"SEEDS={' '.join(map(str, seeds))} must be one or more different whole numbers >= 0.")
+        raise ConfigError(
+            f"SEEDS={' '.join(map(str, seeds))} must be one or more different whole numbers >= 0."
+        )
     runs = tuple(
         Run(task, known_arms[arm], seed, budget, validations, common, tuple(extra))
         for seed in seeds
@@ -149,10 +155,8 @@ def _task(path: Path) -> TaskSet:
     cold = entry.get("coldstart")
     coldstart = None
     if cold is not None:
-        coldstart = ColdStart(
-            *(int(_need(cold, key, where)) for key in ("steps", "traces", "evaluate")),
-            habits=dict(cold.get("habits") or {}),
-        )
+        steps, traces, evaluate = (int(_need(cold, key, where)) for key in ("steps", "traces", "evaluate"))
+        coldstart = ColdStart(steps, traces, evaluate, dict(cold.get("habits") or {}))
     return TaskSet(
         path.stem,
         str(_need(entry, "about", where)),

@@ -1,9 +1,9 @@
 """The account of runs on disk: what was started, how it ended, and with which settings it was made.
 
-    RUNS_DIR/started.jsonl                     one line for each start and each end, never rewritten
-    RUNS_DIR/<task>/<arm>/seed-<n>/            a run directory (`cleaner.report.run_dir`), and in it
-        run.json                               what the run is, written before it starts
-        end.json                               how it ended
+RUNS_DIR/started.jsonl                     one line for each start and each end, never rewritten
+RUNS_DIR/<task>/<arm>/seed-<n>/            a run directory (`cleaner.report.run_dir`), and in it
+    run.json                               what the run is, written before it starts
+    end.json                               how it ended
 """
 
 from __future__ import annotations

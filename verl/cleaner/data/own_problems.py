@@ -1,9 +1,9 @@
 """Problems of our own, for the comparison of strategies: where reasoning-gym has none that a small model can work on.
 
 `gcd_chain` and `inverse_chain` take several calls: a later call needs what an earlier one printed. In `inverse_chain`
-moduli are tried in turn until one has an inverse. Whether one has is seen by calling, and a call that fails with Python's
-"base is not invertible" is part of the right way. `coprime` takes one call and tempts to make none: there are two
-answers, and for many pairs the right one is seen at a glance.
+moduli are tried in turn until one has an inverse. Whether one has is seen by calling, and a call that fails with
+Python's "base is not invertible" is part of the right way. `coprime` takes one call and tempts to make none: there are
+two answers, and one of them is mostly right.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ Draw = Callable[[random.Random], dict[str, Any]]
 """Makes an entry as reasoning-gym's data sets hold them: `question`, `answer`, `metadata`."""
 
 _MOST_FAILING_MODULI = 2
+_COPRIME = 0.7
 
 
 def draw_gcd_chain(rng: random.Random) -> dict[str, Any]:
@@ -51,8 +52,8 @@ def draw_inverse_chain(rng: random.Random) -> dict[str, Any]:
 
 
 def draw_coprime(rng: random.Random) -> dict[str, Any]:
-    """Whether two numbers have no common divisor; as often as not."""
-    wanted = rng.random() < 0.5
+    """Whether two numbers have no common divisor; mostly they have none, so that a guess pays."""
+    wanted = rng.random() < _COPRIME
     while True:
         a, b = rng.randint(10, 99), rng.randint(10, 99)
         if (math.gcd(a, b) == 1) == wanted:

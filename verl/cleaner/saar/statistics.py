@@ -143,8 +143,9 @@ class TrajectoryStatistics:
         """
         generated = other.sampled_tokens + other.lookahead_tokens
         for name in (
-            "calls", "calls_ok", "opening_calls", "opening_calls_ok", "failures", "triggered", "recovered", "exhausted", "endings",
-            "tolerated", "shallow", "deep", "kept", "similarities", "lookahead_seconds", "tries",
+            "calls", "calls_ok", "opening_calls", "opening_calls_ok", "failures", "triggered", "recovered",
+            "exhausted", "endings", "tolerated", "shallow", "deep", "kept", "similarities", "lookahead_seconds",
+            "tries",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.lookahead_tokens += generated

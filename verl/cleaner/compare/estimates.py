@@ -100,8 +100,9 @@ def tokens_to_target(
         ratio = math.inf if arm_tokens is None else arm_tokens / baseline_tokens
     if ratios and len(both) > 1:
         tail = 100 * (1 - CONFIDENCE) / 2
-        # "lower" takes a value that occurs: between a number and infinity there is nothing to interpolate.
-        low, high = (float(np.percentile(ratios, q, method="lower")) for q in (tail, 100 - tail))
+        # Ends are values that occur: between a number and infinity there is nothing to interpolate.
+        low = float(np.percentile(ratios, tail, method="lower"))
+        high = float(np.percentile(ratios, 100 - tail, method="higher"))
     return Ratio(
         target=float(better * finals.mean()),
         arm_tokens=arm_tokens,

@@ -364,6 +364,8 @@ def _row_metrics(
 def _trained_tokens(batch: KVBatchMeta) -> int:
     """Tokens of the batch that the loss looks at, those of negative samples included."""
     keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
+    if not keys:
+        return 0
     masks = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["response_mask"])
     return sum(int(mask.sum()) for mask in masks["response_mask"].unbind())
 

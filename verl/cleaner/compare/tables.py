@@ -25,7 +25,7 @@ def results_page(results: Results, command: str, starts: Sequence[dict[str, str]
         f"{plan.runs[0].budget:,} tokens in training, discarded ones and look-aheads included, and is validated "
         f"without rollback at the start and {plan.runs[0].validations} times on the way. A final value is the mean of "
         f"the last {LAST} validations. Differences are to the baseline with the same seed: mean, and 95 % bootstrap "
-        "interval over seeds.",
+        f"interval over seeds; bold where it excludes no difference and there are at least {_FEW_SEEDS} seeds.",
         "",
         *_account(results, starts),
         "",
@@ -77,7 +77,7 @@ def _finals(plan: Plan, figures: Sequence[ArmFigures]) -> list[str]:
                 start = each.start.get(measure.name)
                 cells.append(f"{_plain(start)} → {_plain(value)}")
             else:
-                cells.append(_difference(each.final_difference.get(measure.name)))
+                cells.append(_difference(each.final_difference.get(measure.name), len(each.seeds)))
         rows.append(cells)
     return _table(titles, rows)
 
@@ -107,7 +107,7 @@ def _means(figures: Sequence[ArmFigures]) -> list[str]:
             *(
                 _plain(each.mean.get(m.name))
                 if each.arm == BASELINE
-                else _difference(each.mean_difference.get(m.name))
+                else _difference(each.mean_difference.get(m.name), len(each.seeds))
                 for m in MEASURES
             ),
         ]
@@ -134,13 +134,15 @@ def _plain(interval: Interval | None) -> str:
     return _NONE if interval is None else f"{interval.mean:.3f}"
 
 
-def _difference(interval: Interval | None) -> str:
+def _difference(interval: Interval | None, seeds: int) -> str:
+    """Bold where the interval excludes 0 and there are seeds enough to believe it."""
+    many = seeds >= _FEW_SEEDS
     if interval is None:
         return _NONE
     if interval.low is None or interval.high is None:
         return f"{interval.mean:+.3f}"
     text = f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
-    return f"**{text}**" if interval.low > 0 or interval.high < 0 else text
+    return f"**{text}**" if many and (interval.low > 0 or interval.high < 0) else text
 
 
 def _ratio(ratio: Ratio | None) -> str:
@@ -150,7 +152,8 @@ def _ratio(ratio: Ratio | None) -> str:
     if ratio.low is None or ratio.high is None:
         return text
     text = f"{text} [{_times(ratio.low)}, {_times(ratio.high)}]"
-    return f"**{text}**" if ratio.high < 1 or ratio.low > 1 else text
+    many = ratio.seeds >= _FEW_SEEDS
+    return f"**{text}**" if many and (ratio.high < 1 or ratio.low > 1) else text
 
 
 def _times(value: float) -> str:

@@ -84,6 +84,22 @@ def test_a_stop_leaves_finished_runs_and_no_process(plan_of, tmp_path):
     ]
 
 
+def test_runs_end_with_a_runner_that_is_killed(tmp_path):
+    program = (
+        "import subprocess, sys, time\n"
+        "from cleaner.compare.parentage import end_with_parent\n"
+        "child = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(60)'],"
+        " start_new_session=True, preexec_fn=end_with_parent)\n"
+        "print(child.pid, flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    gone, _ = psutil.wait_procs([child], timeout=10)
+    assert gone == [child]
+
+
 def test_an_interrupted_run_is_done_again_and_its_first_try_is_kept(plan_of, tmp_path):
     plan, store = plan_of(seeds=[1]), Store(tmp_path / "runs")
     run = plan.runs[0]

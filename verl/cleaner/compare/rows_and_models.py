@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from cleaner.compare.parentage import end_with_parent
 from cleaner.compare.plan import TaskSet
 from cleaner.data.make_rows import make_rows
 from cleaner.errors import ConfigError
@@ -75,7 +76,9 @@ def provide_model(task: TaskSet, quickstart: Path, cache: Path, judge_url: str) 
     cache.mkdir(parents=True, exist_ok=True)
     log = cache / f"{folder.name}.log"
     with log.open("w") as file:
-        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(
+            command, stdout=file, stderr=subprocess.STDOUT, check=False, preexec_fn=end_with_parent
+        )
     if done.returncode != 0:
         shutil.rmtree(folder, ignore_errors=True)
         raise ConfigError(f"the cold start of task {task.name} failed; its log is {log}.")

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cleaner.compare.parentage import end_with_parent
 from cleaner.compare.plan import Run
 from cleaner.compare.store import Store
 from cleaner.report.run_dir import NotARunDirectory, RunDirectory
@@ -83,7 +84,12 @@ class Runner:
         with (path / "logs" / "train.log").open("wb") as log:
             # A session of its own: a terminal's Ctrl-C reaches the runner only, which stops its children in order.
             child = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=end_with_parent,
             )
         return _Process(run, child, time.monotonic())
 

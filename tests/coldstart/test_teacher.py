@@ -8,11 +8,13 @@ import pytest
 from cleaner.coldstart.chat_format import parse_turn
 from cleaner.coldstart.episodes import Episode, Observation, play, statistics
 from cleaner.coldstart.slips import SLIPS, dead_ends, slip
-from cleaner.coldstart.solutions import right_programs
+from cleaner.coldstart.solutions import next_programs, right_programs
 from cleaner.coldstart.teacher import Habits, Teacher, check_habits
-from cleaner.data.tasks import TASKS, draw
+from cleaner.data.tasks import TASKS, draw, select_tasks
 
 PROBLEMS = draw(list(TASKS.values()), 60, seed=11)
+CHAINED = draw(select_tasks(["gcd_chain", "inverse_chain"]), 40, seed=11)
+TEMPTING = draw(select_tasks(["coprime"]), 40, seed=11)
 
 
 def test_right_programs_print_the_answer_and_nothing_else(execute):
@@ -55,6 +57,43 @@ def test_habits_show_in_the_conversations(execute):
     assert seen["used_tool"] == pytest.approx(0.96, abs=0.03)
     assert seen["valid_format"] == seen["answered"] == 1.0
     assert seen["accuracy_without_failure"] == 1.0
+
+
+def test_programs_of_a_chain_print_the_answer_when_followed_and_no_slip_gets_through(execute):
+    rng = random.Random(0)
+    for problem in CHAINED:
+        seen: list[tuple[bool, str]] = []
+        while programs := next_programs(problem, seen):
+            program = rng.choice(programs)
+            right, slipped = execute([program.code, slip(program.code, rng)[1]])
+            assert not slipped.ok
+            assert right.ok or "not invertible" in right.text, program.code
+            seen.append((right.ok, right.text))
+        assert seen[-1] == (True, problem.answer)
+        assert sum(ok for ok, _ in seen) == 2
+    assert any("not invertible" in text for text in execute_failures(execute))
+
+
+def execute_failures(execute):
+    """What the first programs for the chained problems fail with."""
+    first = [next_programs(problem)[0].code for problem in CHAINED]
+    return [seen.text for seen in execute(first) if not seen.ok]
+
+
+def test_a_teacher_that_never_slips_explores_and_is_always_right(execute):
+    careful = Habits(first_failure=0.0, give_up=0.0, no_tool=0.0, max_calls=6)
+    for episode in play(Teacher(careful, seed=4), CHAINED, execute, careful.max_calls):
+        assert episode.is_right
+        assert episode.calls[-2:] == [True, True]
+
+
+def test_tempting_problems_are_right_by_program_and_often_by_guess(execute):
+    cases = [(problem, program) for problem in TEMPTING for program in right_programs(problem)]
+    for (problem, program), seen in zip(cases, execute([p.code for _, p in cases]), strict=True):
+        assert (seen.ok, seen.text) == (True, problem.answer), program.code
+    for problem in TEMPTING:
+        assert not any(seen.ok for seen in execute([program.code for program in dead_ends(problem)]))
+    assert 0.5 < sum(problem.answer == "True" for problem in TEMPTING) / len(TEMPTING) < 0.9
 
 
 def test_the_same_seed_writes_the_same_conversations(execute):

@@ -55,6 +55,22 @@ def test_metrics_of_a_step_are_sums_and_ratios_of_sums():
     assert all(isinstance(value, float) for value in metrics.values())
 
 
+def test_a_trajectory_opens_with_its_first_call_whatever_repairs_it():
+    repaired, clean, silent = (TrajectoryStatistics() for _ in range(3))
+    repaired.begin_turn()
+    repaired.count_call(NAME_ERROR, lookahead=False)
+    repaired.count_call(ToolOutcome("ok"), lookahead=True)
+    repaired.begin_turn()
+    repaired.count_call(ToolOutcome("ok"), lookahead=False)
+    clean.count_call(ToolOutcome("infrastructure"), lookahead=False)
+    clean.count_call(ToolOutcome("ok"), lookahead=False)
+    metrics = aggregate([statistics.to_dict() for statistics in (repaired, clean, silent)])
+    assert metrics["tool_calls/first_call_success_rate"] == 1 / 2
+    # A trajectory that is sampled anew has opened as often as it was sampled.
+    clean.absorb(repaired)
+    assert (clean.opening_calls, clean.opening_calls_ok) == (2, 1)
+
+
 def test_nothing_is_measured_of_nothing():
     assert aggregate([]) == {}
     quiet = aggregate([TrajectoryStatistics().to_dict()])

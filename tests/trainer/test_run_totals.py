@@ -173,6 +173,7 @@ def batch(transfer_queue: None) -> Iterator[KVBatchMeta]:
             {
                 "uid": uid, "index": ord(uid), "session_id": int(session), "data_source": "test",
                 "rm_scores": torch.tensor([0.0, float(number)]),
+                "response_mask": torch.tensor([0] + [1] * (number + 1)),
                 "extra_fields": {"negative_of": 0} if key == "u_0_0" else extra,
             }
         )  # fmt: skip
@@ -219,7 +220,21 @@ def test_a_step_says_its_counts_and_those_of_the_run(step: Any, tmp_path: Path) 
         assert metrics["run_total/rolled_back_turns"] == metrics["run_total/recovered_turns"] == 5 * number
         assert metrics["run_total/generated_tokens"] == 440 * number
         assert metrics["run_total/failed_trajectories"] == number
+        # The negative sample's are trained too.
+        assert metrics["trained_tokens"] == 1 + 2 + 3 + 4 + 5
+        assert metrics["run_total/trained_tokens"] == 15 * number
     assert not (tmp_path / "negatives.jsonl").exists() and not (tmp_path / "trajectories.jsonl").exists()
+
+
+def test_a_budget_has_upstreams_loop_validate_save_and_end(step: Any, tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, "cleaner.budget.tokens=1760", "cleaner.budget.validations=2")
+    trainer.config.trainer.save_freq, trainer.total_training_steps = 1000, 1000
+    seen = []
+    for number in (1, 2, 3, 4):
+        step(trainer)
+        validates = number % trainer.config.trainer.test_freq == 0
+        seen.append((validates, trainer.config.trainer.save_freq, trainer.total_training_steps))
+    assert seen == [(False, 1000, 1000), (True, 1000, 1000), (False, 1000, 1000), (True, 1, 4)]
 
 
 def test_tokens_of_unselected_trajectories_are_generated_and_discarded(step: Any, tmp_path: Path) -> None:

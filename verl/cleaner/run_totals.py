@@ -7,6 +7,7 @@ from pathlib import Path
 # Total -> the step's metric that is added to it.
 _SOURCES = {
     "generated_tokens": "rollback/generated_tokens",
+    "trained_tokens": "trained_tokens",
     "discarded_tokens": "rollback/discarded_tokens",
     "lookahead_tokens": "rollback/lookahead_tokens",
     "lookahead_seconds": "rollback/lookahead_seconds",
@@ -24,6 +25,9 @@ class RunTotals:
 
     def __init__(self) -> None:
         self._totals = dict.fromkeys(_SOURCES, 0.0)
+
+    def __getitem__(self, name: str) -> float:
+        return self._totals[name]
 
     def add(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Add one step's metrics; returns the totals as metrics `run_total/<name>`."""

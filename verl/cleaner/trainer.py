@@ -44,6 +44,10 @@ from cleaner.run_totals import RunTotals
 from cleaner.saar.statistics import aggregate
 from cleaner.trajectory_log import TrajectoryLog
 from cleaner.trajectory_rows import negative_keys, read_rows, without
+from cleaner.trajectory_shares import trajectory_shares
+
+# Steps between two validations, where there is to be none.
+_NEVER = 2**31
 
 
 @register_trainer("cleaner_sync")
@@ -110,12 +114,32 @@ class CleanerTrainer(PPOTrainerSync):
         batch = super().step(metrics, timing_raw)
         rows = read_rows(batch)
         metrics.update(_row_metrics(rows, self._screen.unselected))
+        metrics["trained_tokens"] = _trained_tokens(batch)
+        generated = self._totals["generated_tokens"]
         metrics.update(self._totals.add(metrics))
+        self._keep_to_budget(generated, self._totals["generated_tokens"])
         if self._trajectory_log is not None:
             self._trajectory_log.append("train", self.global_steps, rows)
         if self._settings.negatives.save:
             self._save_negatives(rows)
         return batch
+
+    def _keep_to_budget(self, before: float, after: float) -> None:
+        """Have upstream's loop validate, save and end where the budget of generated tokens says so.
+
+        Upstream knows steps only: it reads these frequencies after each step, and the last step before the next one.
+        """
+        budget = self._settings.budget
+        if budget.tokens is None:
+            return
+        spent = budget.is_spent(after)
+        if budget.validations:
+            due = spent or budget.validates(before, after)
+            OmegaConf.update(self.config, "trainer.test_freq", 1 if due else _NEVER)
+        if spent:
+            self.total_training_steps = self.global_steps
+            if self.config.trainer.save_freq > 0:
+                OmegaConf.update(self.config, "trainer.save_freq", 1)
 
     def _save_negatives(self, rows: list[dict[str, Any]]) -> None:
         """Append the step's pairs to `negatives.jsonl`, not more of a group than are allowed."""
@@ -329,11 +353,21 @@ def _row_metrics(
     """Accuracy, reward, and the statistics of tool calls and rollbacks over `rows`."""
     accuracies = [row["header"]["accuracy"] for row in rows if row["header"]["accuracy"] is not None]
     metrics = aggregate([row["saar"] for row in rows if row["saar"] is not None], unselected or [])
+    metrics.update(trajectory_shares(rows))
     if accuracies:
         metrics["accuracy"] = float(np.mean(accuracies))
     if rows:
         metrics["reward"] = float(np.mean([row["header"]["reward"] for row in rows]))
     return metrics
+
+
+def _trained_tokens(batch: KVBatchMeta) -> int:
+    """Tokens of the batch that the loss looks at, those of negative samples included."""
+    keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
+    if not keys:
+        return 0
+    masks = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["response_mask"])
+    return sum(int(mask.sum()) for mask in masks["response_mask"].unbind())
 
 
 def _leave_out(batch: KVBatchMeta, keys: list[str]) -> None:

@@ -7,8 +7,10 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from cleaner.coldstart.teacher import Habits, check_habits
 from cleaner.errors import ConfigError
 
 _DEFAULTS: dict[str, dict[str, float]] = {
@@ -35,12 +37,41 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--cache", type=Path, help="folder for the converted SmolLM2 (default: beside --out)")
     parser.add_argument("--threads", type=int, help="torch threads (default: tiny 1, smollm2 all cores)")
+    parser.add_argument("--start", type=Path, help="checkpoint to go on from, instead of a new model")
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="default: the quick start's tasks")
+    parser.add_argument(
+        "--habit",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"the teacher's, repeatable: {', '.join(vars(Habits()))}",
+    )
     parser.add_argument(
         "--judge-url",
         default=os.environ.get("CODE_JUDGE_URL", "http://127.0.0.1:8088"),
         help="code-judge service that runs the programs (default: CODE_JUDGE_URL, now %(default)s)",
     )
     return parser
+
+
+def _habits(assignments: Sequence[str]) -> Habits:
+    """The teacher's habits; ``ConfigError`` names what is wrong."""
+    known = vars(Habits())
+    values: dict[str, float] = {}
+    for assignment in assignments:
+        name, _, text = assignment.partition("=")
+        if name not in known:
+            raise ConfigError(f"--habit {assignment}: no such habit; known: {', '.join(known)}")
+        try:
+            values[name] = type(known[name])(text)
+        except ValueError as error:
+            raise ConfigError(f"--habit {assignment}: {text!r} is no number") from error
+    habits = replace(Habits(), **values)  # type: ignore[arg-type]
+    try:
+        check_habits(habits)
+    except ValueError as error:
+        raise ConfigError(f"--habit: {error}") from error
+    return habits
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,6 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.traces,
             args.evaluate,
             args.cache or args.out.parent,
+            _habits(args.habit),
+            args.start,
+            None if args.tasks is None else tuple(args.tasks),
         )
         report = make(plan, args.out, judge_executor(args.judge_url))
     except ConfigError as error:

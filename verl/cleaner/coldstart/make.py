@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from cleaner.coldstart import smollm2
 from cleaner.coldstart.copying import copy_examples, emphasise, number_tokens
@@ -24,7 +25,7 @@ from cleaner.coldstart.sft import SftSettings, train
 from cleaner.coldstart.teacher import Habits, Teacher
 from cleaner.coldstart.tiny import MAX_LENGTH, VOCABULARY, build_tiny_model
 from cleaner.coldstart.tokenizer import train_tokenizer
-from cleaner.data.tasks import TASKS, Problem, draw
+from cleaner.data.tasks import Problem, draw, select_tasks
 
 MODELS = ("tiny", "smollm2")
 
@@ -42,7 +43,8 @@ class Plan:
 
     ``minutes``: fine-tuning time limit.  ``steps``: optimizer steps, which make the result independent of the
     machine's speed as long as the time suffices.  ``traces``: teacher conversations.  ``evaluate``: problems of the
-    measurement, 0 for none.  ``cache``: folder for the converted SmolLM2 (used by that model only).
+    measurement, 0 for none.  ``cache``: folder for the converted SmolLM2 (used by that model only).  ``start``: folder
+    of a checkpoint to go on from.  ``tasks``: names of tasks, the quick start's for None.
     """
 
     model: str
@@ -53,6 +55,8 @@ class Plan:
     evaluate: int = 240
     cache: Path | None = None
     habits: Habits = field(default_factory=Habits)
+    start: Path | None = None
+    tasks: tuple[str, ...] | None = None
 
 
 def _say(text: str) -> None:
@@ -60,6 +64,9 @@ def _say(text: str) -> None:
 
 
 def _start_model(plan: Plan, traces: Sequence[Episode]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    if plan.start is not None:
+        model = AutoModelForCausalLM.from_pretrained(plan.start, dtype=torch.float32)
+        return model, AutoTokenizer.from_pretrained(plan.start)
     if plan.model == "smollm2":
         assert plan.cache is not None
         return smollm2.load(plan.cache)
@@ -74,12 +81,22 @@ def _start_model(plan: Plan, traces: Sequence[Episode]) -> tuple[PreTrainedModel
 def _train_tiny(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], plan: Plan
 ) -> dict[str, float]:
-    """Teach a new model to copy numbers, then to converse."""
-    copying = SftSettings(plan.minutes / 4, lr=8e-3, batch=64, micro=64, steps=_COPY_STEPS, seed=plan.seed)
-    train(model, copy_examples(tokenizer, 64 * _COPY_STEPS, plan.seed), copying)
+    """Teach a model to converse; a new one learns to copy numbers first."""
+    if plan.start is None:
+        copying = SftSettings(
+            plan.minutes / 4, lr=8e-3, batch=64, micro=64, steps=_COPY_STEPS, seed=plan.seed
+        )
+        train(model, copy_examples(tokenizer, 64 * _COPY_STEPS, plan.seed), copying)
     numbers = set(number_tokens(tokenizer))
     weighted = [emphasise(example, numbers, _NUMBER_WEIGHT) for example in examples]
-    settings = SftSettings(plan.minutes, lr=5e-3, batch=16, micro=4, steps=plan.steps, seed=plan.seed)
+    settings = SftSettings(
+        plan.minutes,
+        lr=5e-3 if plan.start is None else 2e-3,
+        batch=16,
+        micro=4,
+        steps=plan.steps,
+        seed=plan.seed,
+    )
     return train(model, weighted, settings)
 
 
@@ -110,7 +127,7 @@ def measure(
 
 def make(plan: Plan, out: Path, execute: Execute) -> dict[str, Any]:
     """Make the checkpoint in ``out`` (replaced as a whole); returns the report, also stored as ``coldstart.json``."""
-    tasks = list(TASKS.values())
+    tasks = select_tasks(plan.tasks)
     began = time.monotonic()
     problems = draw(tasks, plan.traces, plan.seed)
     traces = play(Teacher(plan.habits, plan.seed), problems, execute, plan.habits.max_calls)
@@ -122,14 +139,17 @@ def make(plan: Plan, out: Path, execute: Execute) -> dict[str, Any]:
     else:
         training = _train_large(model, examples, plan)
     unseen = draw(tasks, plan.evaluate, plan.seed + 1, known=(problem.question for problem in problems))
+    folders = {"cache": None, "start": None if plan.start is None else plan.start.name}
     report = {
-        "plan": {**asdict(plan), "cache": None},
+        "plan": {**asdict(plan), **folders},
         "parameters": model.num_parameters(),
         "vocabulary": len(tokenizer),
         "longest_conversation_tokens": max(len(example.ids) for example in examples),
         "teacher": {key: round(value, 4) for key, value in statistics(traces).items()},
         "training": {key: round(value, 4) for key, value in training.items()},
-        "evaluation": measure(model, tokenizer, unseen, execute, plan.seed) if unseen else None,
+        "evaluation": (
+            measure(model, tokenizer, unseen, execute, plan.seed, plan.habits.max_calls) if unseen else None
+        ),
     }
     _save(model, tokenizer, report, out)
     return report

@@ -107,9 +107,15 @@ def slip(code: str, rng: random.Random) -> tuple[str, str]:
 def dead_ends(problem: Problem) -> list[Program]:
     """Failing programs that differ from every right one: absent packages and methods that don't exist."""
     metadata = problem.metadata
-    if problem.task in ("gcd", "lcm"):
+    if problem.task == "inverse_chain":
+        number, modulus = metadata["number"], metadata["modulus"]
+        return [
+            Program("I use modinv.", f"import modinv\nprint(modinv.inverse({number}, {modulus}))"),
+            Program("I use the inverse.", f"print(inverse({number}, {modulus}))"),
+        ]
+    if problem.task in ("gcd", "lcm", "gcd_chain", "coprime"):
         a, b = metadata["numbers"]
-        name = problem.task
+        name = "lcm" if problem.task == "lcm" else "gcd"
         return [
             Program("I use gmpy2.", f"import gmpy2\nprint(gmpy2.{name}({a}, {b}))"),
             Program(

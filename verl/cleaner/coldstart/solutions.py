@@ -1,9 +1,13 @@
-"""Right programs for the quick start's problems: several approaches each, so that a repair can be a different one."""
+"""Right programs for the problems: several approaches each, so that a repair can be a different one.
+
+Problems that take several calls (``cleaner.data.own_problems``) have programs for the next call, given what the calls
+before it printed.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +104,36 @@ def _count_bits(metadata: dict[str, Any]) -> list[Program]:
     ]
 
 
+def _coprime(metadata: dict[str, Any]) -> list[Program]:
+    a, b = metadata["numbers"]
+    return [
+        Program("I use math.gcd.", _lines("import math", f"print(math.gcd({a}, {b}) == 1)")),
+        Program(
+            "I use math.gcd.", _lines("import math", f"a = {a}", f"b = {b}", "print(math.gcd(a, b) == 1)")
+        ),
+        Program(
+            "I use Euclid's algorithm.",
+            _lines(f"a, b = {a}, {b}", "while b:", "    a, b = b, a % b", "print(a == 1)"),
+        ),
+    ]
+
+
+def _inverse(metadata: dict[str, Any], refuted: int) -> list[Program]:
+    number, modulus = metadata["number"], metadata["modulus"] + refuted
+    reasoning = "I try the next modulus." if refuted else "I compute the inverse."
+    return [
+        Program(reasoning, f"print(pow({number}, -1, {modulus}))"),
+        Program(reasoning, _lines(f"a, m = {number}, {modulus}", "print(pow(a, -1, m))")),
+    ]
+
+
+def _times(printed: str, factor: int) -> list[Program]:
+    return [
+        Program("I multiply.", _lines(f"result = {printed} * {factor}", "print(result)")),
+        Program("I multiply.", f"print({printed} * {factor})"),
+    ]
+
+
 _BY_TASK: dict[str, Callable[[dict[str, Any]], list[Program]]] = {
     "gcd": _gcd,
     "lcm": _lcm,
@@ -107,9 +141,29 @@ _BY_TASK: dict[str, Callable[[dict[str, Any]], list[Program]]] = {
     "products": _products,
     "leg_counting": _leg_counting,
     "count_bits": _count_bits,
+    "coprime": _coprime,
 }
+CHAINS = ("gcd_chain", "inverse_chain")
+_NOT_INVERTIBLE = "not invertible"
 
 
 def right_programs(problem: Problem) -> list[Program]:
     """Programs that print the answer and nothing else, one an approach.  ``KeyError`` for a task without any."""
     return _BY_TASK[problem.task](problem.metadata)
+
+
+def next_programs(problem: Problem, seen: Sequence[tuple[bool, str]] = ()) -> list[Program]:
+    """Right programs for the next call; none where the last successful call printed the answer.
+
+    ``seen``: of each call so far, whether it succeeded and what the tool answered.
+    """
+    printed = [text for ok, text in seen if ok]
+    if problem.task not in CHAINS:
+        return [] if printed else right_programs(problem)
+    if len(printed) > 1:
+        return []
+    if printed:
+        return _times(printed[0], problem.metadata["factor"])
+    if problem.task == "gcd_chain":
+        return _gcd(problem.metadata)
+    return _inverse(problem.metadata, sum(_NOT_INVERTIBLE in text for _, text in seen))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cleaner.coldstart.chat_format import call_text
 from cleaner.coldstart.episodes import Episode
 from cleaner.coldstart.slips import dead_ends, slip
-from cleaner.coldstart.solutions import Program, right_programs
+from cleaner.coldstart.solutions import Program, next_programs
 
 _FINAL = ("The answer is {}.", "So the answer is {}.")
 _FIX = ("I fix the error.", "I correct that.")
@@ -24,6 +24,7 @@ class Habits:
     ``dead_end``: a failing program is a dead end rather than a slip.  ``same_again``: a failing repair repeats the same
     program.  ``other_way``: a working repair takes another approach.  ``no_tool``: answers without the tool.
     ``give_up``: guesses an answer after an error instead of calling again; it always does after ``max_calls`` calls.
+    In a problem of several calls all this holds for each of them.
     """
 
     first_failure: float = 0.6
@@ -62,8 +63,13 @@ class Teacher:
             if rng.random() < habits.no_tool:
                 return f"I can do this without code: {_box(problem.answer)}."
             return self._call(episode, fails=rng.random() < habits.first_failure)
-        if episode.calls[-1]:
+        if episode.calls[-1] and not self._programs(episode):
             return rng.choice(_FINAL).format(_box(str(episode.last_observation)))
+        plan = self._plans[id(episode)]
+        # A right program that fails all the same has found something out.
+        goes_on = episode.calls[-1] or (plan.meant is not None and plan.wrote == plan.meant.code)
+        if goes_on and len(episode.calls) < habits.max_calls:
+            return self._call(episode, fails=rng.random() < habits.first_failure)
         if len(episode.calls) >= habits.max_calls or rng.random() < habits.give_up:
             return f"I could not run it. My guess is {_box(_guess(problem.answer, rng))}."
         return self._retry(episode)
@@ -73,7 +79,7 @@ class Teacher:
         plan = self._plans[id(episode)]
         if rng.random() < habits.repair:
             if plan.meant is None or rng.random() < habits.other_way:
-                others = [p for p in right_programs(episode.problem) if p != plan.meant]
+                others = [p for p in self._programs(episode) if p != plan.meant]
                 return self._write(episode, rng.choice(others), None, rng.choice(_OTHER_WAY))
             return self._write(episode, plan.meant, None, rng.choice(_FIX))
         if rng.random() < habits.same_again:
@@ -82,12 +88,17 @@ class Teacher:
 
     def _call(self, episode: Episode, fails: bool, opening: str | None = None) -> str:
         rng = self._rng
-        if fails and rng.random() < self._habits.dead_end:
+        # A dead end is another way to the problem's first number.
+        if fails and not any(episode.calls) and rng.random() < self._habits.dead_end:
             program = rng.choice(dead_ends(episode.problem))
             return self._write(episode, None, program.code, opening or program.reasoning)
-        program = rng.choice(right_programs(episode.problem))
+        program = rng.choice(self._programs(episode))
         wrote = slip(program.code, rng)[1] if fails else program.code
         return self._write(episode, program, wrote, opening or program.reasoning)
+
+    def _programs(self, episode: Episode) -> list[Program]:
+        texts = [message["content"] for message in episode.messages if message["role"] == "tool"]
+        return next_programs(episode.problem, list(zip(episode.calls, texts, strict=True)))
 
     def _write(self, episode: Episode, meant: Program | None, wrote: str | None, reasoning: str) -> str:
         code = wrote if wrote is not None else meant.code if meant is not None else ""
@@ -100,7 +111,9 @@ def _box(answer: str) -> str:
 
 
 def _guess(answer: str, rng: random.Random) -> str:
-    """A wrong guess of the right size."""
+    """A wrong guess of the right kind and size."""
+    if answer in ("True", "False"):
+        return "False" if answer == "True" else "True"
     value = int(answer)
     spread = max(2, abs(value) // 4)
     return str(value + rng.choice((-1, 1)) * rng.randint(1, spread))

@@ -15,6 +15,7 @@ from cleaner.errors import ConfigError
 from cleaner.saar.config import SaarConfig
 from cleaner.saar.setting_checks import check_bool, check_int, did_you_mean, known_keys, number_in
 from cleaner.saar.strategy import Strategy, make_strategy
+from cleaner.token_budget import BudgetConfig
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class CleanerConfig:
         save_samples: write the samples of each validation to `samples.jsonl`; None: where `trainer.val_only` is on.
         strategy: what is done about failing calls, by name: see `cleaner.saar.strategy`.
         saar, retry_trajectory, roc: settings of the strategies.
-        negatives: negative samples. failures: failed trajectories.
+        negatives: negative samples. failures: failed trajectories. budget: where the run ends.
     """
 
     output_dir: str
@@ -86,6 +87,7 @@ class CleanerConfig:
     roc: Mapping[str, Any] = field(default_factory=dict)
     negatives: NegativesConfig = field(default_factory=NegativesConfig)
     failures: FailuresConfig = field(default_factory=FailuresConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
 
     def make_strategy(self) -> Strategy:
         return make_strategy({"strategy": self.strategy, "retry_trajectory": self.retry_trajectory, "roc": self.roc,
@@ -118,6 +120,7 @@ def read_settings(config: DictConfig) -> CleanerConfig:
             "saar": SaarConfig.from_mapping(group.get("saar")),
             "negatives": negatives,
             "failures": failures,
+            "budget": BudgetConfig(**known_keys(BudgetConfig, "cleaner.budget", group.get("budget"))),
         }
     )
     refuse_combinations(config, settings)

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cleaner.data.tasks import TASKS, Problem, draw_splits, select_tasks
+from cleaner.data.tasks import ALL_TASKS, TASKS, Problem, draw_splits, select_tasks
 from cleaner.errors import ConfigError
 
 SYSTEM_PROMPT = "Solve the problem with Python. Give the answer in \\boxed{}."
@@ -89,7 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--train", type=int, default=512, help="training rows (default %(default)s)")
     parser.add_argument("--val", type=int, default=96, help="validation rows (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same rows (default 0)")
-    parser.add_argument("--tasks", nargs="+", metavar="TASK", help=f"default all: {' '.join(TASKS)}")
+    parser.add_argument(
+        "--tasks", nargs="+", metavar="TASK", help=f"of {' '.join(ALL_TASKS)}; default {' '.join(TASKS)}"
+    )
     args = parser.parse_args(argv)
     try:
         paths = make_rows(args.out, args.train, args.val, args.seed, args.tasks)

@@ -2,6 +2,8 @@
 
 A *task* is a reasoning-gym generator with settings that keep questions short and worth a tool call.  Questions, answers
 and verifiers are reasoning-gym's own; nothing is rewritten, so any of its verifiers can score an answer later.
+
+The comparison of strategies has further tasks, which are ours (``own_problems``).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
+from cleaner.data.own_problems import Draw, draw_coprime, draw_gcd_chain, draw_inverse_chain
 from cleaner.errors import ConfigError
 
 #: Consecutive repeats of known questions after which a task counts as used up.
@@ -21,18 +24,29 @@ _MAX_REPEATS = 2000
 
 @dataclass(frozen=True)
 class Task:
-    """A reasoning-gym generator and the settings we run it with.
+    """A generator of problems and the settings we run it with.
 
     ``name`` is reasoning-gym's dataset name; ``settings`` are passed to its configuration class.
+    ``draw``: makes a problem without reasoning-gym, whose answer is compared as text.
     """
 
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
+    draw: Draw | None = None
 
     @property
     def data_source(self) -> str:
         """The row's ``data_source``, for example ``reasoning_gym/gcd``."""
-        return f"reasoning_gym/{self.name}"
+        return f"own/{self.name}" if self.draw else f"reasoning_gym/{self.name}"
+
+    def entry(self, seed: int) -> dict[str, Any]:
+        """A problem as reasoning-gym's datasets hold them: ``question``, ``answer``, ``metadata``."""
+        if self.draw is not None:
+            return self.draw(random.Random(seed))
+        import reasoning_gym
+
+        dataset = reasoning_gym.create_dataset(self.name, seed=seed, size=1, **self.settings)
+        return dict(dataset[0])
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,7 @@ class Problem:
     @property
     def data_source(self) -> str:
         """The row's ``data_source``, for example ``reasoning_gym/gcd``."""
-        return TASKS[self.task].data_source
+        return ALL_TASKS[self.task].data_source
 
 
 TASKS: dict[str, Task] = {
@@ -63,24 +77,36 @@ TASKS: dict[str, Task] = {
 }
 """The quick start's tasks by name."""
 
+COMPARISON_TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task("coprime", draw=draw_coprime),
+        Task("gcd_chain", draw=draw_gcd_chain),
+        Task("inverse_chain", draw=draw_inverse_chain),
+    )
+}
+"""Further tasks of the comparison of strategies, by name."""
+
+ALL_TASKS: dict[str, Task] = {**TASKS, **COMPARISON_TASKS}
+
 
 def select_tasks(names: Sequence[str] | None) -> list[Task]:
-    """The tasks with these names, in order; all of them for ``None``.
+    """The tasks with these names, in order; the quick start's for ``None``.
 
     Raises ``ConfigError`` for an empty selection, an unknown name (with a suggestion) or a name given twice.
     """
     if names is None:
         return list(TASKS.values())
     if not names:
-        raise ConfigError(f"no task selected; known tasks: {', '.join(TASKS)}")
+        raise ConfigError(f"no task selected; known tasks: {', '.join(ALL_TASKS)}")
     for name in names:
-        if name not in TASKS:
-            close = difflib.get_close_matches(name, TASKS, n=1)
+        if name not in ALL_TASKS:
+            close = difflib.get_close_matches(name, ALL_TASKS, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"unknown task {name!r}.{hint} Known tasks: {', '.join(TASKS)}")
+            raise ConfigError(f"unknown task {name!r}.{hint} Known tasks: {', '.join(ALL_TASKS)}")
         if names.count(name) > 1:
             raise ConfigError(f"task {name!r} is selected more than once")
-    return [TASKS[name] for name in names]
+    return [ALL_TASKS[name] for name in names]
 
 
 def stream(task: Task, seed: int | str, known: AbstractSet[str] = frozenset()) -> Iterator[Problem]:
@@ -88,14 +114,12 @@ def stream(task: Task, seed: int | str, known: AbstractSet[str] = frozenset()) -
 
     The same arguments give the same sequence.  Raises ``ConfigError`` when the generator has no new question left.
     """
-    import reasoning_gym
-
     seen = set(known)
     # reasoning-gym derives item i from seed + i, so neighbouring seeds overlap: spread them with a generator.
     rng = random.Random(f"{task.name}/{seed}")
     repeats = 0
     while True:
-        entry = reasoning_gym.create_dataset(task.name, seed=rng.randrange(2**40), size=1, **task.settings)[0]
+        entry = task.entry(rng.randrange(2**40))
         question = entry["question"].strip()
         if question in seen:
             repeats += 1

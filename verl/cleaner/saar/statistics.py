@@ -21,6 +21,7 @@ class TrajectoryStatistics:
             be parsed counts as one that failed. Infrastructure faults count in `infrastructure` only.
         first_calls, first_calls_ok: the same without look-aheads and without calls of a turn whose predecessor
             failed: what the policy achieves at its first attempt, with rollback and without it.
+        opening_calls, opening_calls_ok: 1 where a call was made, and where the first of all succeeded.
         final_calls, final_calls_ok: calls that stand in the final history. Of a turn in a look-ahead that stays in the
             history, one.
         infrastructure: calls that the tool's service failed. Not 0: the trajectory says nothing about the policy.
@@ -46,6 +47,8 @@ class TrajectoryStatistics:
     calls_ok: int = 0
     first_calls: int = 0
     first_calls_ok: int = 0
+    opening_calls: int = 0
+    opening_calls_ok: int = 0
     final_calls: int = 0
     final_calls_ok: int = 0
     infrastructure: int = 0
@@ -85,6 +88,8 @@ class TrajectoryStatistics:
         if outcome.status == INFRASTRUCTURE:
             self.infrastructure += 1
             return
+        if not self.opening_calls:
+            self.opening_calls, self.opening_calls_ok = 1, int(outcome.ok)
         self.calls += 1
         self.calls_ok += outcome.ok
         if not lookahead:
@@ -138,8 +143,9 @@ class TrajectoryStatistics:
         """
         generated = other.sampled_tokens + other.lookahead_tokens
         for name in (
-            "calls", "calls_ok", "failures", "triggered", "recovered", "exhausted", "endings",
-            "tolerated", "shallow", "deep", "kept", "similarities", "lookahead_seconds", "tries",
+            "calls", "calls_ok", "opening_calls", "opening_calls_ok", "failures", "triggered", "recovered",
+            "exhausted", "endings", "tolerated", "shallow", "deep", "kept", "similarities", "lookahead_seconds",
+            "tries",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.lookahead_tokens += generated
@@ -211,6 +217,9 @@ def aggregate(
     _add_ratio(metrics, "tool_calls/success_rate", total("calls_ok"), total("calls"))
     _add_ratio(
         metrics, "tool_calls/first_attempt_success_rate", total("first_calls_ok"), total("first_calls")
+    )
+    _add_ratio(
+        metrics, "tool_calls/first_call_success_rate", total("opening_calls_ok"), total("opening_calls")
     )
     _add_ratio(metrics, "rollback/recovery_rate", recovered.total(), triggered.total())
     _add_ratio(metrics, "rollback/discarded_token_share", discarded, generated)

@@ -1,0 +1,102 @@
+"""The account of runs on disk: what was started, how it ended, and with which settings it was made.
+
+RUNS_DIR/started.jsonl                     one line for each start and each end, never rewritten
+RUNS_DIR/<task>/<arm>/seed-<n>/            a run directory (`cleaner.report.run_dir`), and in it
+    run.json                               what the run is, written before it starts
+    end.json                               how it ended
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cleaner.compare.plan import Run
+from cleaner.errors import ConfigError
+from cleaner.json_lines import append_json_lines
+from cleaner.report.run_dir import JsonLines
+
+Status = Literal["missing", "finished", "failed", "interrupted"]
+
+_LOG, _RUN, _END = "started.jsonl", "run.json", "end.json"
+
+
+@dataclass(frozen=True)
+class Store:
+    """See the module's text."""
+
+    folder: Path
+
+    def path(self, run: Run) -> Path:
+        """The run's directory."""
+        return self.folder / run.name
+
+    def status(self, run: Run) -> Status:
+        """How the run stands.
+
+        Raises:
+            ConfigError: the directory holds a run that was made with other settings.
+        """
+        about = _read(self.path(run) / _RUN)
+        if about is None:
+            return "missing"
+        if about.get("fingerprint") != run.fingerprint:
+            raise ConfigError(
+                f"{self.path(run)} holds a run with other settings. Give another RUNS_DIR, or move that folder away."
+            )
+        end = _read(self.path(run) / _END)
+        # A run whose end nobody wrote was stopped with its runner.
+        return "interrupted" if end is None else end["status"]
+
+    def seconds(self, run: Run) -> float | None:
+        """Wall-clock seconds of a finished run."""
+        end = _read(self.path(run) / _END)
+        return float(end["seconds"]) if end is not None and end["status"] == "finished" else None
+
+    def begin(self, run: Run, command: Sequence[str]) -> Path:
+        """Make the run's directory and note the start; an earlier try is kept beside it. Returns the directory."""
+        path = self.path(run)
+        if path.exists():
+            tries = sum(1 for _ in path.parent.glob(f"{path.name}.try-*"))
+            path.rename(path.with_name(f"{path.name}.try-{tries + 1}"))
+        (path / "logs").mkdir(parents=True)
+        about = {
+            "fingerprint": run.fingerprint,
+            "task": run.task.name,
+            "arm": run.arm.name,
+            "seed": run.seed,
+            "budget": run.budget,
+            "validations": run.validations,
+            "overrides": run.overrides,
+            "command": list(command),
+        }
+        (path / _RUN).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        self._note(run, "started")
+        return path
+
+    def end(self, run: Run, status: Status, seconds: float, exit_status: int | None) -> None:
+        """Note how the run ended."""
+        end = {"status": status, "seconds": round(seconds, 1), "exit_status": exit_status}
+        (self.path(run) / _END).write_text(json.dumps(end) + "\n", encoding="utf-8")
+        self._note(run, status)
+
+    def starts(self) -> list[dict[str, Any]]:
+        """Every start and end that was noted, oldest first."""
+        path = self.folder / _LOG
+        return list(JsonLines(path)) if path.is_file() else []
+
+    def _note(self, run: Run, what: str) -> None:
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        append_json_lines(self.folder / _LOG, [{"time": when, "run": run.name, "event": what}])
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return loaded if isinstance(loaded, dict) else None

@@ -4,9 +4,11 @@ A response is written as its tokens' origins: S sampled, G grafted, X excluded, 
 drawn, and differ between actor and server on every token, not on grafts only.
 """
 
+import copy
 import math
 import zlib
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -118,7 +120,8 @@ def column(batch: KVBatchMeta, name: str) -> dict[str, list[float]]:
     return dict(zip(batch.keys, [row.tolist() for row in data[name].unbind()], strict=True))
 
 
-def configure(*overrides: str) -> DictConfig:
+@cache
+def _composed() -> DictConfig:
     with initialize_config_module("cleaner.config", version_base=None):
         return compose(
             "cleaner",
@@ -129,9 +132,14 @@ def configure(*overrides: str) -> DictConfig:
                 "cleaner.strategy=saar",
                 f"cleaner.saar.graft_weight_cap={CAP}",
                 f"cleaner.negatives.dpo_beta={BETA}",
-                *overrides,
             ],
         )
+
+
+def configure(*overrides: str) -> DictConfig:
+    config = copy.deepcopy(_composed())
+    config.merge_with_dotlist(list(overrides))
+    return config
 
 
 def make_trainer(*overrides: str) -> CleanerTrainer:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_policy import IM_END, assert_aligned, call, observation, rolled_back, turn
+from scripted_policy import IM_END, ScriptedTool, assert_aligned, call, observation, rolled_back, turn
 
 FINAL = "Done." + IM_END
 FIRST, FIXED = turn("R: ", "fail E 1"), turn("S: ", "fine E 1")
@@ -127,6 +127,30 @@ def test_a_correction_that_cannot_be_grafted_stays_in_a_sampled_history_and_give
     assert run.text.endswith(turn("S: ", "fine") + observation("result of fine") + FINAL)
     assert rows == [] and run.saar["kept"] == 1 and run.repairs[0]["similarity"] is None
     assert_aligned(run)
+
+
+class Flaky(ScriptedTool):
+    """Its first call takes too long, whatever it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = "flaky"
+
+    async def execute(self, instance_id: str, parameters: dict[str, Any], **kwargs: Any) -> Any:
+        code = parameters["code"] if self.ran else "slow"
+        return await super().execute(instance_id, {"code": code}, **kwargs)
+
+
+@pytest.mark.parametrize(("credit", "grafts"), [(CONTRAST, 0), (DISTILL, 1)])
+@pytest.mark.parametrize("history", [{}, SAMPLED])
+def test_a_call_that_works_when_it_is_simply_made_again_is_not_trained_against_itself(
+    history, credit, grafts
+):
+    again = turn("R: ", "fine").replace('"run"', '"flaky"')
+    _, rows, trajectory = made([again, again, FINAL], {**credit, **history}, tools=[Flaky()])
+    assert len(rows) == (grafts if history else 0)
+    assert not trajectory.extra_fields.get("paired_tokens")
+    assert (2 in trajectory.extra_fields["token_origin"]) is (not history)
 
 
 def test_an_exhausted_turn_and_a_validation_give_no_sample():

@@ -16,6 +16,12 @@ ROWS = {
     key: (default, values)
     for key, default, values in re.findall(r"^\| `(cleaner\.\S+)` \| `(.+?)` \| (.+?) \| .+ \|$", PAGE, re.M)
 }
+# What a key needs beside it to have an effect.
+COMPANIONS = {
+    "cleaner.saar.credit_gate": ["cleaner.saar.graft_credit=distill"],
+    "cleaner.saar.distill_advantage": ["cleaner.saar.graft_credit=distill"],
+    "cleaner.saar.history": ["cleaner.saar.graft_credit=distill", "cleaner.saar.on_exhausted=keep_all"],
+}
 INTERVAL = re.compile(r"(integer|number) (?:in ([\[(])([\d.]+), ([\d.]+)\]|(>=?) ([\d.]+))")
 
 
@@ -45,7 +51,7 @@ def accepts(composed: OmegaConf, key: str, value: str) -> bool:
     )
     # Negative samples come from repairs, so there must be some.
     chosen = [] if key == "cleaner.strategy" else ["cleaner.strategy=saar"]
-    config.merge_with_dotlist([*chosen, f"{key}={value}"])
+    config.merge_with_dotlist([*chosen, *COMPANIONS.get(key, ()), f"{key}={value}"])
     try:
         read_settings(config)
     except ConfigError as error:

@@ -126,6 +126,11 @@ CORRECTION = "algorithm.rollout_correction."
 NO_LOGPROBS = "actor_rollout_ref.rollout.calculate_log_probs=false"
 
 
+LOSS = "actor_rollout_ref.actor."
+AS_SAMPLED = ("cleaner.saar.history=sampled", "cleaner.saar.on_exhausted=keep_all")
+PENALTY = "cleaner.failure_penalty=0.1"
+
+
 def credit(mode: str) -> str:
     return f"cleaner.saar.graft_credit={mode}"
 
@@ -158,6 +163,31 @@ def credit(mode: str) -> str:
         ([SAAR, "cleaner.negatives.dpo=true", NO_LOGPROBS], "calculate_log_probs=true"),
         ([SAAR, "cleaner.negatives.dpo=true", credit("mask")], "would not be trained"),
         ([SAAR, "cleaner.negatives.dpo=true", "algorithm.adv_estimator=rloo"], "only grpo"),
+        ([SAAR, credit("distill"), f"{CORRECTION}rollout_is=token"], "rollout_is=token with .*distill"),
+        ([SAAR, credit("contrast"), f"{CORRECTION}bypass_mode=true"], "bypass_mode"),
+        ([SAAR, credit("distill"), "cleaner.negatives.dpo=true"], "Use one of them"),
+        ([SAAR, credit("distill"), f"{LOSS}policy_loss.loss_mode=gspo"], "loss_mode=gspo: that loss"),
+        ([SAAR, credit("contrast"), "algorithm.adv_estimator=rloo"], "contrast with .*only grpo"),
+        (
+            [SAAR, credit("distill"), *AS_SAMPLED, "algorithm.adv_estimator=rloo"],
+            "history=sampled with .*only grpo",
+        ),
+        ([SAAR, credit("contrast"), f"{LOSS}loss_agg_mode=seq-mean-token-mean"], "Use token-mean"),
+        ([SAAR, credit("distill"), AS_SAMPLED[0]], "would not be what was sampled"),
+        ([SAAR, *AS_SAMPLED], "nothing is grafted"),
+        ([SAAR, credit("gate"), *AS_SAMPLED], "nothing is grafted"),
+        ([SAAR, "cleaner.saar.credit_gate=reward"], "credit_gate='reward' with .*'train' has no effect"),
+        ([SAAR, "cleaner.saar.distill_advantage=signed"], "distill_advantage='signed' with .*no effect"),
+        (["cleaner.failure_penalty=-0.1"], r"failure_penalty=-0.1 must be a number >= 0"),
+        (
+            [PENALTY, "actor_rollout_ref.rollout.agent.default_agent_loop=tool_agent"],
+            "counts no failed calls",
+        ),
+        (
+            [PENALTY, "algorithm.filter_groups.enable=true", "algorithm.filter_groups.metric=reward"],
+            "penalty tells apart",
+        ),
+        ([PENALTY, "actor_rollout_ref.rollout.multi_turn.enable=false"], "nothing that could fail"),
         (["algorithm.filter_groups.enable=true", "algorithm.filter_groups.metric=acc"], "metric=acc"),
         (["cleaner.strategy=roc", "algorithm.filter_groups.enable=true"], "larger than what is trained"),
         (["trainer.v1.sampler.sync_refill_failed_groups=true"], "no effect"),
@@ -195,6 +225,16 @@ def test_every_strategy_needs_tools(strategy: str) -> None:
             "actor_rollout_ref.rollout.temperature=0.8",
         ],
         ["cleaner.negatives.dpo=true"],
+        [credit("distill"), "algorithm.adv_estimator=rloo", f"{LOSS}loss_agg_mode=seq-mean-token-mean"],
+        [
+            credit("contrast"),
+            NO_LOGPROBS,
+            "cleaner.saar.credit_gate=reward",
+            "cleaner.negatives.save=true",
+            PENALTY,
+        ],
+        [credit("contrast"), *AS_SAMPLED, "cleaner.saar.credit_gate=reward_graft"],
+        [credit("distill"), *AS_SAMPLED, f"{LOSS}loss_agg_mode=seq-mean-token-sum", PENALTY],
     ],
 )
 def test_combinations_that_make_sense_are_accepted(overrides: list[str]) -> None:

@@ -88,10 +88,16 @@ def test_trackers_get_the_metrics_of_training_and_validation(trained: QuickStart
     assert list(trained.output.parent.glob("wandb/offline-run-*"))
 
 
-def test_roc_samples_more_than_it_trains(tmp_path: Path) -> None:
+def test_roc_samples_more_than_it_trains_and_failed_calls_are_penalised(tmp_path: Path) -> None:
     run = QuickStart(tmp_path / "run", {"STEPS": "1"})
-    run.run("cleaner.strategy=roc", "cleaner.roc.oversample=1.5")
+    run.run("cleaner.strategy=roc", "cleaner.roc.oversample=1.5", "cleaner.failure_penalty=0.25")
     metrics = run.metrics()[1]
+    # The reward as it was, and as it was trained.
+    assert metrics["reward"] == pytest.approx(metrics["critic/score/mean"])
+    assert metrics["failure_penalty/mean"] > 0
+    penalised = metrics["critic/score/mean"] - metrics["failure_penalty/mean"]
+    assert metrics["critic/rewards/mean"] == pytest.approx(penalised, abs=1e-5)
+    assert not any(name.startswith("val/failure_penalty") for name in run.metrics()[0])
     assert metrics["rollout/unselected_trajectories"] == 12
     kept = [line for line in run.trajectories() if line["phase"] == "train"]
     assert Counter(line["uid"] for line in kept).most_common(1)[0][1] == 6 and len(kept) == 24

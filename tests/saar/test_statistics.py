@@ -16,7 +16,7 @@ def repair(decision, similarity=None, exception="NameError"):
     return Repair(
         turn=0, start=0, decision=decision, similarity=similarity, similarity_exact=True, weight=None,
         accepted=None if exhausted else 0, ending=Ending.ATTEMPTS if exhausted else None, failed=failed, attempts=(),
-        after=(3,), graft_call_start=0, discarded_tokens=10, excluded_tokens=0,
+        after=(3,), graft_call_start=0, aside=None, discarded_tokens=10, excluded_tokens=0,
         removed_tokens=0 if exhausted else 20, lookahead_tokens=15, seconds=0.5,
     )  # fmt: skip
 

@@ -1,8 +1,13 @@
-"""A real Ray with a real TransferQueue, shared by the tests of the trainer's parts."""
+"""A real Ray with a real TransferQueue, shared by the tests of the trainer's parts; makes `table_rows` importable."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +24,13 @@ def transfer_queue() -> Iterator[None]:
     yield
     tq.close()
     ray.shutdown()
+
+
+@pytest.fixture
+def put(transfer_queue: None) -> Iterator[Callable[..., Any]]:
+    """`table_rows.put_rows`; what it put is cleared afterwards."""
+    import transfer_queue as tq
+    from table_rows import put_rows
+
+    yield put_rows
+    tq.kv_clear(keys=list(tq.kv_list("train")["train"]), partition_id="train")

@@ -1,85 +1,23 @@
 """Credit of grafted tokens and of pairs of calls, through a real TransferQueue and verl's own advantages.
 
-A response is written as its tokens' origins: S sampled, G grafted, X excluded, O observation. Log-probabilities are
-drawn, and differ between actor and server on every token, not on grafts only.
+Rows are written as in `table_rows`.
 """
 
 import copy
 import math
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-import torch
 import transfer_queue as tq
-from hydra import compose, initialize_config_module
-from omegaconf import DictConfig
-from tensordict import TensorDict
+from table_rows import BETA, CAP, HALF, Row, column, make_trainer
 from transfer_queue import KVBatchMeta
 from verl.protocol import DataProto
-from verl.trainer.ppo.padding_utils import upsample_batch_to_divisible_size
 from verl.trainer.ppo.rollout_corr_helper import compute_rollout_correction_and_add_to_batch
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
-from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
-from cleaner.config.settings import read_settings
 from cleaner.graft_table import GraftTable
-from cleaner.saar.trajectory import Origin
 from cleaner.trainer import CleanerTrainer
-from cleaner.trajectory_rows import NEGATIVE_KEY, column_values, negative_keys, without
-
-ORIGINS = {"S": Origin.SAMPLED, "G": Origin.GRAFTED, "X": Origin.EXCLUDED, "O": Origin.OBSERVATION}
-CAP = 1.5
-BETA = 0.1
-# What GRPO gives the better and the worse of two.
-HALF = math.sqrt(0.5)
-
-
-@dataclass
-class Row:
-    """A row of the TransferQueue. `pairs`: of a trajectory with negatives. `negative_of`: of a negative sample."""
-
-    key: str
-    tokens: str
-    reward: float = 0.0
-    pairs: list[list[int]] | None = None
-    negative_of: int | None = None
-    infrastructure: int = 0
-    log_probs: dict[str, torch.Tensor] = field(init=False)
-
-    def __post_init__(self) -> None:
-        generator = torch.Generator().manual_seed(zlib.crc32(self.key.encode()))
-        names = ("old_log_probs", "rollout_log_probs", "ref_log_prob")
-        self.log_probs = {name: -2 * torch.rand(len(self.tokens), generator=generator) for name in names}
-
-    @property
-    def origin(self) -> list[int]:
-        return [int(ORIGINS[token]) for token in self.tokens]
-
-    @property
-    def mask(self) -> list[int]:
-        return [int(token in "SG") for token in self.tokens]
-
-    def fields(self) -> dict[str, Any]:
-        uid, session, _ = self.key.rsplit("_", 2)
-        extra: dict[str, Any] = {"token_origin": self.origin}
-        if self.negative_of is None:
-            extra["saar"] = {"infrastructure": self.infrastructure}
-        else:
-            extra[NEGATIVE_KEY] = self.negative_of
-        if self.pairs is not None:
-            extra["pairs"] = self.pairs
-        scores = torch.zeros(len(self.tokens))
-        scores[-1] = self.reward
-        return {
-            "uid": uid, "index": ord(uid), "session_id": int(session), "data_source": "test",
-            "prompts": torch.tensor([5, 6]), "responses": torch.full((len(self.tokens),), 8),
-            "rm_scores": scores, "response_mask": torch.tensor(self.mask), "loss_mask": torch.tensor(self.mask),
-            "rollout_log_probs": self.log_probs["rollout_log_probs"], "extra_fields": extra,
-        }  # fmt: skip
-
+from cleaner.trajectory_rows import column_values, negative_keys, without
 
 TWO_GROUPS = [
     Row("a_0_0", "SSOGGGS", reward=1.0),
@@ -99,67 +37,6 @@ WITH_NEGATIVES = [
     Row("c_0_1", "GGSS", reward=1.0, pairs=[[0, 1]]),
     Row("c_1_0", "SSS", reward=1.0),
 ]
-
-
-@pytest.fixture
-def put(transfer_queue: None) -> Iterator[Callable[..., KVBatchMeta]]:
-    def put(
-        rows: list[Row], *, reference: bool = False, sampled: bool = True, multiple: int = 1
-    ) -> KVBatchMeta:
-        """Rows as the agent loop leaves them, padded by verl to a multiple, then scored by the actor."""
-        keys = [row.key for row in rows]
-        fields = list_of_dict_to_tensordict([row.fields() for row in rows])
-        if not sampled:
-            del fields["rollout_log_probs"]
-        tags = [{"status": "success", "seq_len": 2 + len(row.tokens)} for row in rows]
-        tq.kv_batch_put(keys=keys, fields=fields, tags=tags, partition_id="train")
-        meta = KVBatchMeta(partition_id="train", keys=keys, tags=tags)
-        batch = upsample_batch_to_divisible_size(meta, multiple, eos_token_id=0)
-        scores = {
-            name: torch.nested.as_nested_tensor(
-                [*(row.log_probs[name] for row in rows), *([torch.zeros(1)] * (len(batch) - len(rows)))],
-                layout=torch.jagged,
-            )
-            for name in ("old_log_probs", *(["ref_log_prob"] if reference else []))
-        }
-        tq.kv_batch_put(
-            keys=batch.keys, partition_id="train", fields=TensorDict(scores, batch_size=len(batch))
-        )
-        return batch
-
-    yield put
-    tq.kv_clear(keys=list(tq.kv_list("train")["train"]), partition_id="train")
-
-
-def column(batch: KVBatchMeta, name: str) -> dict[str, list[float]]:
-    """Values of a column by key, each of its row's length."""
-    data = tq.kv_batch_get(keys=batch.keys, partition_id="train", select_fields=[name])
-    return dict(zip(batch.keys, [row.tolist() for row in data[name].unbind()], strict=True))
-
-
-def configure(*overrides: str) -> DictConfig:
-    with initialize_config_module("cleaner.config", version_base=None):
-        return compose(
-            "cleaner",
-            overrides=[
-                "actor_rollout_ref.rollout.name=hf_server",
-                "actor_rollout_ref.rollout.multi_turn.enable=true",
-                "actor_rollout_ref.rollout.calculate_log_probs=true",
-                "cleaner.strategy=saar",
-                f"cleaner.saar.graft_weight_cap={CAP}",
-                f"cleaner.negatives.dpo_beta={BETA}",
-                *overrides,
-            ],
-        )
-
-
-def make_trainer(*overrides: str) -> CleanerTrainer:
-    """A trainer of which only its settings are made: enough to compute advantages."""
-    trainer = CleanerTrainer.__new__(CleanerTrainer)
-    trainer.config = configure(*overrides)
-    trainer._settings = read_settings(trainer.config)
-    trainer._strategy = trainer._settings.make_strategy()
-    return trainer
 
 
 def test_excluded_grafts_lose_both_masks_and_nothing_else_of_the_batch_changes(put: Any) -> None:

@@ -11,8 +11,8 @@ adds happens at three places:
 What is done about a failing call is for the configured strategy to say (`cleaner.saar.strategy`). Where it does nothing
 the output is upstream's, token for token, but for keys in `extra_fields`: `saar` (counts of this trajectory),
 `token_origin` (one of `Origin` per response token), in validation `ending`, `assistant_turns` and `lookahead` (see
-`cleaner.evaluation.sample_facts`) and, where they are asked for, `trajectory` (the record), `negatives` and `pairs`
-(see `cleaner.negatives`).
+`cleaner.evaluation.sample_facts`) and, where they are asked for, `trajectory` (the record), `negatives`, `pairs`
+and `paired_tokens` (see `cleaner.negatives`).
 
 An exhausted turn goes on as upstream's would: with its own error message. A call that does not parse, which upstream
 takes for the final answer, gets an error message too, if it was rolled back or tolerated.
@@ -30,10 +30,12 @@ from verl.experimental.agent_loop.tool_parser import FunctionCall
 from verl.tools.schemas import ToolResponse
 from verl.utils.ray_utils import get_event_loop
 
+from cleaner.credit_rows import credit_rows
 from cleaner.evaluation.sample_facts import BROKEN_CALL, ENDING_KEY, LENGTH, LOOKAHEAD_KEY, TURNS, TURNS_KEY
 from cleaner.lookahead import KeptBranch, LookAhead
-from cleaner.negatives import call_pairs, negative_outputs, negative_texts
+from cleaner.negatives import call_pairs, negative_texts, paired_tokens
 from cleaner.recorder import record_trajectory
+from cleaner.saar.config import CreditRow
 from cleaner.saar.outcome import FORMAT_ERROR, OK, ToolOutcome
 from cleaner.saar.policy import Decision, Reaction
 from cleaner.sampled_turn import CallResult, RepairedTurn, Turn, offer_results
@@ -65,7 +67,7 @@ class CleanerAgentLoop(ToolAgentLoop):
             kwargs: the row of the dataset and verl's identifiers; `cleaner_validate` says that this is validation.
 
         Returns:
-            The trajectory; where failing calls are trained as negative samples, these and then the trajectory.
+            The trajectory; where repairs give samples of their own to training, these and then the trajectory.
         """
         strategy = self._settings.strategy
         tries: list[tuple[AgentLoopOutput, TrajectorySession]] = []
@@ -128,10 +130,11 @@ class CleanerAgentLoop(ToolAgentLoop):
             return output
         if self._settings.save_negatives:
             output.extra_fields["negatives"] = negative_texts(self.tokenizer, output, session.repairs)
-        if not self._settings.train_negatives:
-            return output
-        output.extra_fields["pairs"] = call_pairs(output, origin, session.repairs)
-        return [*negative_outputs(output, session.repairs), output]
+        rows = credit_rows(output, session.repairs, self._settings.credit_rows)
+        if CreditRow.FAILING in self._settings.credit_rows:
+            output.extra_fields["pairs"] = call_pairs(output, origin, session.repairs)
+            output.extra_fields["paired_tokens"] = paired_tokens(output, origin, session.repairs)
+        return [*rows, output] if rows else output
 
     async def ct_merge_assistant_token(
         self,
@@ -277,8 +280,7 @@ class CleanerAgentLoop(ToolAgentLoop):
             session.exclude(repair.start, excluded)
             session.write_back(agent_data)
         if isinstance(replacement, KeptBranch):
-            tried = (repair.attempts[number].turn.outcome for number in replacement.attempts)
-            session.statistics.keep_lookahead_calls(outcome for outcome in tried if outcome is not None)
+            session.statistics.keep_lookahead_calls(replacement.outcomes)
             return self._adopt(session, agent_data, replacement)
         return None
 

@@ -21,8 +21,10 @@ from cleaner.graft_credit import (
     graft_weights,
     weight_metrics,
 )
+from cleaner.graft_terms import right_answers, term_metrics, with_failing_term, with_graft_term
+from cleaner.saar.config import SaarConfig
 from cleaner.saar.trajectory import Origin
-from cleaner.trajectory_rows import NEGATIVE_KEY, column_values
+from cleaner.trajectory_rows import GRAFT_KEY, NEGATIVE_KEY, column_values
 
 _COLUMNS = [
     "response_mask",
@@ -124,6 +126,54 @@ class GraftTable:
             "dpo/strength/mean": float(strength.mean()),
             "dpo/adjustment/mean": float(adjustment.mean()),
         }
+
+    def add_terms(self, config: SaarConfig) -> dict[str, float]:
+        """Add the terms of `graft_credit: distill` or `contrast` (`cleaner.graft_terms`).
+
+        Call it after the advantages were computed. Samples of their own then carry their trajectory's, which is
+        replaced; of those whose gate is closed nothing is trained, nor do their tokens count in the loss's mean.
+
+        Returns:
+            Metrics `graft/distill/*`, and with `contrast` `graft/contrast/*`.
+        """
+        data = tq.kv_batch_get(
+            keys=self._batch.keys,
+            partition_id=self._batch.partition_id,
+            select_fields=["advantages", "rm_scores"],
+        )
+        advantages = torch.nested.to_padded_tensor(data["advantages"], 0)
+        contrast = config.graft_credit == "contrast"
+        failing_rows, graft_rows = (
+            torch.tensor([key in extra for extra in self._extra]) for key in (NEGATIVE_KEY, GRAFT_KEY)
+        )
+        advantages[failing_rows | graft_rows] = 0.0
+        trained = self._columns["response_mask"] > 0
+        failing = trained & failing_rows[:, None]
+        grafted = trained & (self.origin == int(Origin.GRAFTED))
+        termed = grafted & self._paired(graft_rows) if contrast else grafted
+        rewards = [float(scores.sum()) for scores in data["rm_scores"].unbind()]
+        accuracies = [(extra.get("reward_extra_info") or {}).get("acc") for extra in self._extra]
+        right = torch.tensor(right_answers(rewards, accuracies)).to(advantages.dtype)[:, None]
+        always = torch.ones_like(right)
+        up = (always if config.credit_gate == "none" else right).expand_as(advantages)
+        down = (right if config.credit_gate == "reward" else always).expand_as(advantages)
+        weight, signed = config.distill_weight, config.distill_advantage == "signed"
+        new = with_graft_term(advantages, grafted, up * termed, weight, signed=signed)
+        new = with_failing_term(new, failing, down, weight)
+        columns = {"advantages": new}
+        closed = (graft_rows[:, None] & (up == 0)) | (failing_rows[:, None] & (down == 0))
+        if closed.any():
+            columns |= {name: self._columns[name] * ~closed for name in ("response_mask", "loss_mask")}
+        self._put(columns)
+        metrics = term_metrics("distill", new - advantages, up, termed)
+        return metrics | (term_metrics("contrast", new - advantages, down, failing) if contrast else {})
+
+    def _paired(self, graft_rows: torch.Tensor) -> torch.Tensor:
+        """(B, T), bool: tokens whose failing call is trained too. Samples of grafts are made of such pairs only."""
+        paired = torch.zeros_like(self.origin, dtype=torch.bool)
+        for row, extra in enumerate(self._extra):
+            paired[row, extra.get("paired_tokens") or []] = True
+        return paired | graft_rows[:, None]
 
     def _pairs(self) -> list[tuple[int, torch.Tensor, int, torch.Tensor]]:
         """(row of the trajectory, tokens of the accepted call, row of the negative sample, tokens of the rejected)."""

@@ -12,7 +12,7 @@ from verl.utils.profiler import simple_timer
 
 from cleaner.branch import Attempt, BranchSampler, LoopParts, fork
 from cleaner.fitting import Fitting
-from cleaner.saar.outcome import INFRASTRUCTURE
+from cleaner.saar.outcome import INFRASTRUCTURE, ToolOutcome
 from cleaner.saar.policy import Decision, Ending
 from cleaner.saar.repair import AttemptRecord, Repair
 from cleaner.saar.similarity import Similarity
@@ -31,13 +31,14 @@ class KeptBranch:
         branch: the history, tools' messages of its last turn included, unless `full`.
         full: whether these messages would fill the response length: the trajectory ends here.
         answer: of the server to the last request behind it, None if that was the failing turn's own.
-        attempts: indices of the attempts that it holds.
+        attempts: indices of the attempts that it holds; `outcomes`: of their calls.
     """
 
     branch: AgentData
     full: bool
     answer: Any
     attempts: tuple[int, ...]
+    outcomes: tuple[ToolOutcome, ...] = ()
 
 
 class LookAhead:
@@ -63,6 +64,8 @@ class LookAhead:
         self._accepted: int | None = None
         self._weight: float | None = None
         self._repaired: RepairedTurn | None = None
+        # The repaired turn where the history is not edited.
+        self._aside: RepairedTurn | None = None
         self._kept: KeptBranch | None = None
 
     async def explore(self) -> tuple[Repair, RepairedTurn | KeptBranch | None]:
@@ -104,8 +107,11 @@ class LookAhead:
             await self._timed("tool_calls", self._run(attempt))
             if any(outcome.status == INFRASTRUCTURE for outcome in attempt.turn.outcomes):
                 return Ending.INFRASTRUCTURE
-            if self._policy.accepts(attempt.turn.outcomes) and await self._accept(number, attempt):
-                return await self._pass_gate(number, attempt)
+            # In a sampled history a correction counts that could not be grafted.
+            if self._policy.accepts(attempt.turn.outcomes) and (
+                await self._accept(number, attempt) or not self._policy.edits
+            ):
+                return await self._settle(number, attempt)
             if number + 1 == self._config.max_retries and not keep_all:
                 break
             if self._config.lookahead_context == "latest":
@@ -114,7 +120,7 @@ class LookAhead:
             branch = attempt.branch
             full = not await self._sampler.observe(branch, attempt.turn)
             if self._kept is not None:
-                self._kept = KeptBranch(branch, full, attempt.answer, (*self._kept.attempts, number))
+                self._kept = self._branch_with(branch, full, attempt.answer, (*self._kept.attempts, number))
             if full:
                 return Ending.ROOM
         return Ending.ATTEMPTS
@@ -165,19 +171,22 @@ class LookAhead:
             repaired = await self._fitting.fit(attempt, self._similarities[number])
             if repaired is not None:
                 self._repaired, self._accepted = repaired, number
-                return await self._pass_gate(number, attempt)
+                return await self._settle(number, attempt)
         faults = (outcome.status == INFRASTRUCTURE for attempt in called for outcome in attempt.turn.outcomes)
         return Ending.INFRASTRUCTURE if any(faults) else Ending.ATTEMPTS
 
-    # -- the gate -----------------------------------------------------------------------------------------------------
+    # -- graft, or keep the look-ahead --------------------------------------------------------------------------------
 
-    async def _pass_gate(self, number: int, attempt: Attempt) -> Ending | None:
-        """Where the graft is too unlikely in the clean context, keep the look-ahead instead."""
-        if not self._policy.gated or self._repaired is None:
-            return None
-        self._weight = await self._graft_weight(self._repaired)
-        if self._policy.lets_through(self._weight):
-            return None
+    async def _settle(self, number: int, attempt: Attempt) -> Ending | None:
+        """Keep the look-ahead where the history is not edited or the graft is too unlikely in the clean context."""
+        if self._policy.edits:
+            if not self._policy.gated or self._repaired is None:
+                return None
+            self._weight = await self._graft_weight(self._repaired)
+            if self._policy.lets_through(self._weight):
+                return None
+        else:
+            self._aside, self._accepted = self._repaired, number
         self._repaired = None
         if not self._turn_allowed(attempt.branch, attempt.branch.assistant_turns):
             self._accepted = None
@@ -185,8 +194,14 @@ class LookAhead:
         earlier = [] if self._config.lookahead == "parallel" else range(number)
         held = [i for i in earlier if self._attempts[i].turn.calls]
         full = not await self._sampler.observe(attempt.branch, attempt.turn)
-        self._kept = KeptBranch(attempt.branch, full, attempt.answer, (*held, number))
+        self._kept = self._branch_with(attempt.branch, full, attempt.answer, (*held, number))
         return None
+
+    def _branch_with(
+        self, branch: AgentData, full: bool, answer: Any, attempts: tuple[int, ...]
+    ) -> KeptBranch:
+        outcomes = (outcome for number in attempts for outcome in self._attempts[number].turn.outcomes)
+        return KeptBranch(branch, full, answer, attempts, tuple(outcomes))
 
     async def _graft_weight(self, repaired: RepairedTurn) -> float:
         """Geometric mean over the grafted tokens of w = p(token | clean context) / p(token | its sampling context).
@@ -259,7 +274,7 @@ class LookAhead:
         records = [AttemptRecord(turn.sampled(range(len(turn.calls)))) for turn in turns]
         for number, ratio in self._similarities.items():
             records[number] = replace(records[number], similarity=ratio.value)
-        accepted = None if self._accepted is None else self._similarities[self._accepted]
+        accepted = None if self._accepted is None else self._similarities.get(self._accepted)
         graft = None if self._repaired is None else self._repaired.graft
         after = self._failed.ids if graft is None else graft.ids
         in_history = len(after) + sum(len(turns[i].ids) for i in (self._kept.attempts if self._kept else ()))
@@ -277,6 +292,7 @@ class LookAhead:
             attempts=tuple(records),
             after=tuple(after),
             graft_call_start=None if graft is None else graft.call_start,
+            aside=None if self._aside is None else self._aside.graft,
             discarded_tokens=len(self._failed.ids) + self._used - in_history,
             excluded_tokens=sum(stop - start for start, stop in self.excluded()),
             removed_tokens=self._removed_tokens(len(after)),

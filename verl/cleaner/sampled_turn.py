@@ -51,7 +51,18 @@ class Turn:
             call_start=None if span is None else span.start,
             code="\n".join(codes) if codes else None,
             outcome=failed[0] if failed else outcomes[-1] if outcomes else None,
+            call_spans=self._spans_of(relevant),
         )
+
+    def _spans_of(self, relevant: Sequence[int]) -> tuple[tuple[int, int], ...]:
+        tokens = self.tokens
+        if len(relevant) == len(self.calls):
+            first = tokens.first_span
+            return () if first is None else ((first.start, len(self.ids)),)
+        if not tokens.separable():
+            return ()
+        spans = (tokens.spans[index] for index in relevant)
+        return tuple((span.start, span.stop) for span in spans if span is not None)
 
 
 @dataclass

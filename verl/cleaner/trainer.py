@@ -1,9 +1,9 @@
 """verl's synchronous PPO trainer, and what training on purified trajectories adds to it.
 
 It adds: batches in a reproducible order, metrics of tool calls and rollbacks in training and in validation, logs of
-trajectories, of failed ones, of negative and of validation samples, credit of grafted tokens, and trajectories that
-met an infrastructure fault left out of the loss. On a machine without a GPU it puts the CPU worker classes in place.
-Everything else is upstream's.
+trajectories, of failed ones, of negative and of validation samples, credit of grafted tokens, a penalty for failed
+calls, and trajectories that met an infrastructure fault left out of the loss. On a machine without a GPU it puts the
+CPU worker classes in place. Everything else is upstream's.
 """
 
 import copy
@@ -34,6 +34,7 @@ from cleaner.config.settings import read_settings
 from cleaner.evaluation.sample_lines import sample_lines
 from cleaner.evaluation.sample_log import SAMPLES_FILE, ProblemKey, SampleLog
 from cleaner.evaluation.unfinished import UnfinishedProblems, accuracy_by_source, rows_of
+from cleaner.failure_penalty import penalised
 from cleaner.failures import FailureMonitor
 from cleaner.graft_table import GraftTable
 from cleaner.json_lines import append_json_lines
@@ -41,6 +42,7 @@ from cleaner.phase import PhaseMarker
 from cleaner.replay_buffer import OrderedReplayBuffer
 from cleaner.rewards.verdict import UNMEASURED
 from cleaner.run_totals import RunTotals
+from cleaner.saar.config import TERMS
 from cleaner.saar.statistics import aggregate
 from cleaner.trajectory_log import TrajectoryLog
 from cleaner.trajectory_rows import negative_keys, read_rows, without
@@ -57,8 +59,8 @@ class CleanerTrainer(PPOTrainerSync):
     trainer_mode: str
     config: DictConfig
     val_dataloader: Any
-    # Whether the present batch holds negative samples.
-    _has_negatives = False
+    # Whether the present batch holds samples beside the trajectories (`cleaner.credit_rows`).
+    _has_credit_rows = False
 
     def _build_replay_buffer(self) -> OrderedReplayBuffer:
         # Upstream branches on trainer_mode == "sync" in a dozen places; ours is a synchronous trainer too. This is
@@ -81,13 +83,14 @@ class CleanerTrainer(PPOTrainerSync):
             save_samples = self.config.trainer.val_only
         self._sample_log = SampleLog(self._output_dir / SAMPLES_FILE) if save_samples else None
         failures = self._settings.failures
+        negatives = self._settings.negatives
         rollout = self.config.actor_rollout_ref.rollout
         self._screen = BatchScreen(
             self._strategy,
             FailureMonitor(self._output_dir / "failures.jsonl", failures.max_share, failures.strict),
             trained=rollout.n,
             validated=rollout.val_kwargs.n,
-            max_negatives=self._settings.negatives.max_per_group,
+            max_negatives=negatives.max_per_group if negatives.dpo else None,
             seed=self._settings.seed,
         )
         return OrderedReplayBuffer(
@@ -159,7 +162,7 @@ class CleanerTrainer(PPOTrainerSync):
     def _balance_batch(
         self, batch: KVBatchMeta, metrics: dict[str, Any], *args: Any, **kwargs: Any
     ) -> KVBatchMeta:
-        self._has_negatives = bool(negative_keys(batch))
+        self._has_credit_rows = bool(negative_keys(batch))
         batch = super()._balance_batch(batch, metrics, *args, **kwargs)
         if self._is_one_padded_update():
             batch.reorder(sorted(range(len(batch)), key=lambda i: batch.tags[i]["seq_len"]))
@@ -179,10 +182,10 @@ class CleanerTrainer(PPOTrainerSync):
         )
 
     def _get_required_batch_multiple(self, dp_size: int) -> int:
-        if not self._has_negatives:
+        if not self._has_credit_rows:
             return int(super()._get_required_batch_multiple(dp_size))
-        # Negative samples are rows beyond prompts x n. As many updates as without them, each with an equal share of all
-        # rows: padded to upstream's multiple, nearly empty updates would follow the full ones.
+        # Samples of repairs are rows beyond prompts x n. As many updates as without them, each with an equal share of
+        # all rows: padded to upstream's multiple, nearly empty updates would follow the full ones.
         config = self.config.actor_rollout_ref
         micro = math.lcm(
             config.actor.ppo_micro_batch_size_per_gpu or 1,
@@ -197,7 +200,7 @@ class CleanerTrainer(PPOTrainerSync):
         )
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        if not self._has_negatives:
+        if not self._has_credit_rows:
             return super()._update_actor(batch, metrics)
         rows = len(batch) // self._updates_per_step()
         with self._overridden(
@@ -327,8 +330,15 @@ class CleanerTrainer(PPOTrainerSync):
             if OmegaConf.select(self.config, f"{path}.rollout_is") is None:
                 grafts.weigh_grafts_only()
                 correction = {f"{path}.rollout_is": "token", f"{path}.rollout_is_threshold": cap}
-        with self._overridden(correction) if correction else nullcontext():
+        penalty = self._settings.failure_penalty
+        keep = not self.config.algorithm.use_kl_in_reward
+        with (
+            self._overridden(correction) if correction else nullcontext(),
+            penalised(batch, penalty, metrics, keep=keep) if penalty else nullcontext(),
+        ):
             batch = super()._compute_advantage(batch, metrics)
+        if self._strategy.graft_credit in TERMS:
+            metrics.update(grafts.add_terms(self._settings.saar))
         if negatives.dpo:
             ratio = negatives.dpo_max_adjustment_ratio
             metrics.update(grafts.prefer_accepted_calls(negatives.dpo_beta, ratio))
@@ -342,7 +352,7 @@ class CleanerTrainer(PPOTrainerSync):
         global_steps: int,
         epoch: int,
     ) -> None:
-        # Negative samples are no trajectories: lengths, rewards and turns are of trajectories.
+        # Samples of repairs are no trajectories: lengths, rewards and turns are of trajectories.
         trajectories = without(batch, negative_keys(batch))
         super()._compute_metrics(trajectories, metrics, timing_raw, global_steps, epoch)
 

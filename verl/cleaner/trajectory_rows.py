@@ -6,8 +6,10 @@ from typing import Any
 import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 
-# Key of a negative sample's `extra_fields`: the number of its pair in the trajectory's `pairs` (`cleaner.negatives`).
+# Keys of `extra_fields` of samples that are no trajectories (`cleaner.credit_rows`). Of a failing call: the number of
+# its pair in the trajectory's `pairs` (`cleaner.negatives`). Of a graft in the clean context: a number.
 NEGATIVE_KEY = "negative_of"
+GRAFT_KEY = "graft_of"
 _FIELDS = ["uid", "index", "session_id", "data_source", "rm_scores", "extra_fields"]
 
 
@@ -61,7 +63,7 @@ def trajectory_keys(batch: KVBatchMeta) -> list[str]:
 
 
 def negative_keys(batch: KVBatchMeta) -> list[str]:
-    """Keys of the negative samples, in the batch's order."""
+    """Keys of the samples that repairs give beside their trajectories (`cleaner.credit_rows`), in the batch's order."""
     kept = set(trajectory_keys(batch))
     return [
         key

@@ -8,6 +8,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.tool_agent_loop import AgentData
 
 from cleaner.phase import VALIDATE_KEY
+from cleaner.saar.config import CreditRow
 from cleaner.saar.outcome import ToolOutcome
 from cleaner.saar.policy import Reaction
 from cleaner.saar.repair import Repair
@@ -31,7 +32,7 @@ class LoopSettings:
         seed: base of all seeds; None: requests carry no seed, as upstream's.
         record: keep the trajectory's text and repairs in `extra_fields`.
         save_negatives: keep the repaired calls' text with their context, as negative samples.
-        train_negatives: give out failing calls that were repaired as samples of their own.
+        credit_rows: what a repair gives to training as samples of their own.
         seed_key: name of the seed among the sampling parameters.
     """
 
@@ -39,13 +40,13 @@ class LoopSettings:
     seed: int | None
     record: bool
     save_negatives: bool
-    train_negatives: bool
+    credit_rows: frozenset[CreditRow]
     seed_key: str
 
     @property
     def keeps_repairs(self) -> bool:
         """Whether anybody asks for repairs later; all their tokens twice over are too much to keep for nobody."""
-        return self.record or self.save_negatives or self.train_negatives
+        return self.record or self.save_negatives or bool(self.credit_rows)
 
     @classmethod
     def from_config(cls, config: Any) -> "LoopSettings":
@@ -57,12 +58,14 @@ class LoopSettings:
         group: Mapping[str, Any] = config.get("cleaner") or {}
         negatives: Mapping[str, Any] = group.get("negatives") or {}
         rollout_name = str(config.actor_rollout_ref.rollout.get("name"))
+        strategy = make_strategy(group)
+        preferences = {CreditRow.FAILING} if negatives.get("dpo", False) else set()
         return cls(
-            strategy=make_strategy(group),
+            strategy=strategy,
             seed=group.get("seed"),
             record=bool(group.get("record", False)),
             save_negatives=bool(negatives.get("save", False)),
-            train_negatives=bool(negatives.get("dpo", False)),
+            credit_rows=strategy.credit_rows | preferences,
             seed_key=_SEED_KEYS.get(rollout_name, "seed"),
         )
 

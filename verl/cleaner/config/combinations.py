@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from cleaner.errors import ConfigError
+from cleaner.saar.config import TERMS
 
 if TYPE_CHECKING:
     from cleaner.config.settings import CleanerConfig
 
 _CORRECTION = "algorithm.rollout_correction"
 _OTHER_LOOPS = ("tool_agent", "single_turn_agent")
+# verl's policy losses that take the ratio, or the advantage too, of a whole response.
+_SEQUENCE_LOSSES = ("gspo", "geo_mean")
 # Servers that give log-probabilities of given tokens; of these, ours at the sampling temperature.
 _SCORING_SERVERS = ("hf_server", "vllm", "sglang")
 
@@ -40,6 +43,8 @@ def refuse_combinations(config: DictConfig, settings: CleanerConfig) -> None:
             f"cleaner.negatives.{switch}=true with cleaner.strategy={settings.strategy}: negative samples come from "
             "repairs, and only cleaner.strategy=saar repairs."
         )
+    if settings.failure_penalty:
+        _refuse_with_penalty(key)
     if settings.strategy == "none":
         return
     if not key("actor_rollout_ref.rollout.multi_turn.enable"):
@@ -61,8 +66,58 @@ def refuse_combinations(config: DictConfig, settings: CleanerConfig) -> None:
         )
     if settings.strategy == "saar":
         _refuse_with_grafts(key, settings)
+        if settings.saar.has_terms:
+            _refuse_with_terms(key, settings)
         if negatives.dpo:
             _refuse_with_dpo(key, settings)
+
+
+def _refuse_with_penalty(key: Any) -> None:
+    where = "cleaner.failure_penalty"
+    loop = key("actor_rollout_ref.rollout.agent.default_agent_loop")
+    if not key("actor_rollout_ref.rollout.multi_turn.enable"):
+        raise ConfigError(
+            f"{where} without tool calls: there is nothing that could fail. Set "
+            "actor_rollout_ref.rollout.multi_turn.enable=true, or the penalty to 0."
+        )
+    if loop in _OTHER_LOOPS:
+        raise ConfigError(
+            f"{where} with actor_rollout_ref.rollout.agent.default_agent_loop={loop}: that agent loop counts no failed "
+            "calls. Use cleaner_agent."
+        )
+    if key("algorithm.filter_groups.enable"):
+        raise ConfigError(
+            f"{where} with algorithm.filter_groups.enable=true: the filter looks at rewards without the penalty, and "
+            "would drop the groups that only the penalty tells apart. Set it to false."
+        )
+
+
+def _refuse_with_terms(key: Any, settings: CleanerConfig) -> None:
+    saar = settings.saar
+    where = f"cleaner.saar.graft_credit={saar.graft_credit}"
+    if settings.negatives.dpo:
+        raise ConfigError(
+            f"{where} with cleaner.negatives.dpo=true: both move the advantages of the same calls. Use one of them."
+        )
+    if (loss := key("actor_rollout_ref.actor.policy_loss.loss_mode")) in _SEQUENCE_LOSSES:
+        raise ConfigError(
+            f"{where} with actor_rollout_ref.actor.policy_loss.loss_mode={loss}: that loss takes one ratio or one "
+            "advantage of a whole response, so a term on some of its tokens would move them all. Use vanilla."
+        )
+    if not saar.credit_rows:
+        return
+    cause = where if saar.history == "edited" else "cleaner.saar.history=sampled"
+    if (estimator := key("algorithm.adv_estimator")) != "grpo":
+        raise ConfigError(
+            f"{cause} with algorithm.adv_estimator={estimator}: only grpo keeps samples that are no trajectories out "
+            "of the group's baseline."
+        )
+    if (mode := key("actor_rollout_ref.actor.loss_agg_mode")) == "seq-mean-token-mean":
+        raise ConfigError(
+            f"{cause} with actor_rollout_ref.actor.loss_agg_mode={mode}: a token would weigh the more the fewer tokens "
+            "its sample trains, so a call in a sample of its own would weigh many times as much as the same call in a "
+            "trajectory. Use token-mean."
+        )
 
 
 def _refuse_filter(key: Any, settings: CleanerConfig) -> None:
@@ -84,7 +139,7 @@ def _refuse_filter(key: Any, settings: CleanerConfig) -> None:
 def _refuse_with_grafts(key: Any, settings: CleanerConfig) -> None:
     credit = settings.saar.graft_credit
     is_level, rejection = key(f"{_CORRECTION}.rollout_is"), key(f"{_CORRECTION}.rollout_rs")
-    if credit in ("train", "gate"):
+    if credit in ("train", "gate", *TERMS):
         for name, value in (("rollout_is", is_level), ("rollout_rs", rejection)):
             if value:
                 raise ConfigError(

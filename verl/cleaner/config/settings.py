@@ -74,6 +74,7 @@ class CleanerConfig:
         save_samples: write the samples of each validation to `samples.jsonl`; None: where `trainer.val_only` is on.
         strategy: what is done about failing calls, by name: see `cleaner.saar.strategy`.
         saar, retry_trajectory, roc: settings of the strategies.
+        failure_penalty: lambda >= 0, taken off the reward in training for each failed call; `cleaner.failure_penalty`.
         negatives: negative samples. failures: failed trajectories. budget: where the run ends.
     """
 
@@ -85,6 +86,7 @@ class CleanerConfig:
     saar: SaarConfig = field(default_factory=SaarConfig)
     retry_trajectory: Mapping[str, Any] = field(default_factory=dict)
     roc: Mapping[str, Any] = field(default_factory=dict)
+    failure_penalty: float = 0.0
     negatives: NegativesConfig = field(default_factory=NegativesConfig)
     failures: FailuresConfig = field(default_factory=FailuresConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
@@ -112,12 +114,14 @@ def read_settings(config: DictConfig) -> CleanerConfig:
     if group.get("save_samples") is not None:
         check_bool("cleaner.save_samples", group["save_samples"])
     make_strategy(group)
+    penalty = number_in("cleaner.failure_penalty", group.get("failure_penalty", 0.0), 0.0)
     negatives = NegativesConfig(**known_keys(NegativesConfig, "cleaner.negatives", group.get("negatives")))
     failures = FailuresConfig(**known_keys(FailuresConfig, "cleaner.failures", group.get("failures")))
     settings = CleanerConfig(
         **{
             **group,
             "saar": SaarConfig.from_mapping(group.get("saar")),
+            "failure_penalty": penalty,
             "negatives": negatives,
             "failures": failures,
             "budget": BudgetConfig(**known_keys(BudgetConfig, "cleaner.budget", group.get("budget"))),

@@ -233,7 +233,7 @@ def _decision(repair: Mapping[str, Any], gamma: float | None) -> str:
     explained = {
         "shallow": ("shallow repair", "the reasoning is kept, only the call is replaced"),
         "deep": ("deep repair", "the whole turn is replaced"),
-        "kept": ("kept", "the graft was too unlikely in the clean context, the look-ahead stays as sampled"),
+        "kept": ("kept", "nothing is replaced, the look-ahead stays in the history as sampled"),
         "exhausted": ("exhausted", "no attempt succeeded, the failing turn is kept"),
     }
     decision = str(repair.get("decision"))

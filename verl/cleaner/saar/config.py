@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from cleaner.errors import ConfigError
@@ -19,7 +20,9 @@ from cleaner.saar.similarity import METRICS
 
 GROUP = "cleaner.saar"
 
-GRAFT_CREDITS = ("train", "mask", "importance", "gate")
+GRAFT_CREDITS = ("train", "mask", "importance", "gate", "distill", "contrast")
+# Those that add a term of their own to the advantages.
+TERMS = ("distill", "contrast")
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "on_exhausted": ("keep_first", "keep_all", "mask"),
@@ -27,7 +30,17 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "lookahead_context": ("cumulative", "latest"),
     "similarity": METRICS,
     "graft_credit": GRAFT_CREDITS,
+    "credit_gate": ("none", "reward", "reward_graft"),
+    "distill_advantage": ("positive", "signed"),
+    "history": ("edited", "sampled"),
 }
+
+
+class CreditRow(StrEnum):
+    """A sample of its own that a repair gives to training, in the context before the failing turn."""
+
+    FAILING = "failing"  # the failing turn as it was sampled, of which the call is trained
+    GRAFT = "graft"  # the repaired turn, of which the grafted tokens are trained
 
 
 @dataclass(frozen=True)
@@ -54,7 +67,17 @@ class SaarConfig:
         graft_credit: how grafted tokens are trained. `train`: as if sampled where they now stand (the paper's form);
             `mask`: not at all; `importance`: weighted by w = exp(log p in the clean context - log p as sampled),
             truncated at `graft_weight_cap`; `gate`: as `train`, but a graft whose geometric mean of w is below
-            `gate_threshold` is not made: the look-ahead stays in the history as it was sampled.
+            `gate_threshold` is not made: the look-ahead stays in the history as it was sampled; `distill`: with
+            `distill_weight` added to the advantage of each token; `contrast`: as `distill`, and the failing call is
+            trained too, in its own context, with the advantage -`distill_weight`.
+        distill_weight: beta > 0, the weight of both terms, per token.
+        distill_advantage: what beta is added to. `positive`: max(A, 0), so that a trajectory that ended badly doesn't
+            push its graft down; `signed`: A as it is.
+        credit_gate: where the terms of `distill` and `contrast` count. `none`: everywhere; `reward`: where the
+            trajectory's answer is right; `reward_graft`: the graft's only there, the failing call's everywhere.
+        history: `edited`: the repaired turn stands in the failing one's place; `sampled`: the look-ahead stays in the
+            history as it was sampled, and the repaired turn, in the clean context, becomes a sample of its own, of
+            which only the graft is trained (`distill` and `contrast` only).
         graft_weight_cap: > 0, truncation of w under `importance`. 2.0 is the default of verl's rollout correction.
         gate_threshold: in [0, 1].
         seed: base of the draw for `rollback_probability`, where the caller gives none.
@@ -75,6 +98,10 @@ class SaarConfig:
     graft_credit: str = "train"
     graft_weight_cap: float = 2.0
     gate_threshold: float = 0.5
+    distill_weight: float = 0.5
+    distill_advantage: str = "positive"
+    credit_gate: str = "none"
+    history: str = "edited"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -92,6 +119,8 @@ class SaarConfig:
             object.__setattr__(self, key, number_in(_path(key), getattr(self, key), 0.0, 1.0))
         cap = number_in(_path("graft_weight_cap"), self.graft_weight_cap, 0.0, above=True)
         object.__setattr__(self, "graft_weight_cap", cap)
+        weight = number_in(_path("distill_weight"), self.distill_weight, 0.0, above=True)
+        object.__setattr__(self, "distill_weight", weight)
         object.__setattr__(self, "rollback_on", _rollback_on(self.rollback_on))
         object.__setattr__(self, "similarity_by_tool", _by_tool(self.similarity_by_tool))
         for key, choices in _CHOICES.items():
@@ -116,6 +145,17 @@ class SaarConfig:
         """The similarity metric for calls of `tool`."""
         return self.similarity_by_tool.get(tool, self.similarity)
 
+    @property
+    def has_terms(self) -> bool:
+        """Whether the credit of grafts is a term of its own: `distill` or `contrast`."""
+        return self.graft_credit in TERMS
+
+    @property
+    def credit_rows(self) -> frozenset[CreditRow]:
+        """What a repair gives to training beside its trajectory, as samples of their own."""
+        failing = {CreditRow.FAILING} if self.graft_credit == "contrast" else set()
+        return frozenset(failing | ({CreditRow.GRAFT} if self.history == "sampled" else set()))
+
     def _refuse_combinations(self) -> None:
         if self.lookahead == "parallel" and self.on_exhausted == "keep_all":
             raise ConfigError(
@@ -130,6 +170,29 @@ class SaarConfig:
                 "ones before it, so together they are no history that was sampled. Use "
                 "lookahead_context='cumulative'."
             )
+        if not self.has_terms:
+            self._refuse_without_terms()
+        if self.history == "sampled" and self.on_exhausted != "keep_all":
+            raise ConfigError(
+                f"{GROUP}.history='sampled' with on_exhausted={self.on_exhausted!r}: corrections that all failed would "
+                "be cut out of the history, or not trained, so it would not be what was sampled. Use "
+                "on_exhausted='keep_all'."
+            )
+
+    def _refuse_without_terms(self) -> None:
+        credit = f"graft_credit={self.graft_credit!r}"
+        if self.history == "sampled":
+            raise ConfigError(
+                f"{GROUP}.history='sampled' with {credit}: nothing is grafted into a sampled history, so there is "
+                "nothing that this credit could be given to. Use graft_credit='distill' or 'contrast', or "
+                "cleaner.strategy=none for plain histories."
+            )
+        for key in ("credit_gate", "distill_advantage"):
+            if (value := getattr(self, key)) != _CHOICES[key][0]:
+                raise ConfigError(
+                    f"{GROUP}.{key}={value!r} with {credit} has no effect: it is about the terms of "
+                    "graft_credit='distill' and 'contrast'. Use one of these, or leave it out."
+                )
 
 
 def _path(key: str) -> str:

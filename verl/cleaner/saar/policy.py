@@ -24,7 +24,7 @@ class Decision(StrEnum):
 
     SHALLOW = "shallow"  # reasoning kept, call replaced
     DEEP = "deep"  # whole turn replaced
-    KEPT = "kept"  # a correction succeeded, but too unlikely in the clean context: the look-ahead stays as sampled
+    KEPT = "kept"  # a correction succeeded, but the look-ahead stays as sampled (a closed gate, a sampled history)
     EXHAUSTED = "exhausted"  # no correction succeeded
 
 
@@ -81,6 +81,11 @@ class TurnPolicy:
     def gated(self) -> bool:
         """Whether a graft must be likely enough in the clean context."""
         return self.config.graft_credit == "gate"
+
+    @property
+    def edits(self) -> bool:
+        """Whether a repaired turn takes the failing one's place in the history."""
+        return self.config.history == "edited"
 
     def lets_through(self, weight: float) -> bool:
         """Whether a graft whose geometric mean of w is `weight` passes the gate."""

@@ -22,15 +22,14 @@ class TrajectoryStatistics:
         first_calls, first_calls_ok: the same without look-aheads and without calls of a turn whose predecessor
             failed: what the policy achieves at its first attempt, with rollback and without it.
         opening_calls, opening_calls_ok: 1 where a call was made, and where the first of all succeeded.
-        final_calls, final_calls_ok: calls that stand in the final history. Of a turn in a look-ahead that stays in the
-            history, one.
+        final_calls, final_calls_ok: calls that stand in the final history.
         infrastructure: calls that the tool's service failed. Not 0: the trajectory says nothing about the policy.
         failures: failed calls by status, and by exception class where it is known.
         triggered, recovered, exhausted: rolled-back turns by the label of the first failing call.
         endings: exhausted turns by reason.
         tolerated: failing turns that were left to the model to correct in the open.
         shallow, deep: accepted repairs that were put in place. kept: accepted ones that were not, because the graft was
-            too unlikely in the clean context.
+            too unlikely in the clean context or the history is not edited.
         similarities: of accepted repairs.
         tries: how often the whole trajectory was sampled; the counts are then of all tries.
         sampled_tokens: tokens that the model sampled in the main history, failing turns included.

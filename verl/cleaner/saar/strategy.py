@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from cleaner.saar.config import SaarConfig
+from cleaner.saar.config import CreditRow, SaarConfig
 from cleaner.saar.policy import NO_ROLLBACK, TurnPolicy
 from cleaner.saar.seeding import draw
 from cleaner.saar.setting_checks import check_choice, check_int, known_keys, number_in
@@ -40,6 +40,10 @@ class Strategy(Protocol):
     @property
     def graft_credit(self) -> str:
         """How grafted tokens are trained; see `SaarConfig.graft_credit`."""
+
+    @property
+    def credit_rows(self) -> frozenset[CreditRow]:
+        """What a repair gives to training beside its trajectory."""
 
     def turn_policy(self, *, validate: bool) -> TurnPolicy:
         """Who decides about the turns of one trajectory."""
@@ -69,6 +73,10 @@ class NoStrategy:
     def graft_credit(self) -> str:
         return "train"
 
+    @property
+    def credit_rows(self) -> frozenset[CreditRow]:
+        return frozenset()
+
     def turn_policy(self, *, validate: bool) -> TurnPolicy:
         return NO_ROLLBACK
 
@@ -94,6 +102,10 @@ class Saar(NoStrategy):
     @property
     def graft_credit(self) -> str:
         return self.config.graft_credit
+
+    @property
+    def credit_rows(self) -> frozenset[CreditRow]:
+        return self.config.credit_rows
 
     def turn_policy(self, *, validate: bool) -> TurnPolicy:
         wanted = self.config.rollback_in_validation or not validate

@@ -144,7 +144,7 @@ def _missing_services(config: DictConfig) -> list[Problem]:
     missing = missing_gpus(config.trainer.n_gpus_per_node)
     engine = config.actor_rollout_ref.rollout.name
     if engine in ("sglang", "vllm") and importlib.util.find_spec(engine) is None:
-        fix = f"pip install -e verl[{engine}] -e code-judge, or use the other engine"
+        fix = f"requirements.txt tells how to install {engine}; or use the other engine"
         missing.append(Problem("not installed", f"engine {engine}", fix))
     if config.trainer.nnodes > 1 and not os.environ.get("RAY_ADDRESS"):
         fix = "Start it with ray_cluster.sh, then set RAY_ADDRESS"

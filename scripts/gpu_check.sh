@@ -14,7 +14,7 @@ explains every row.
 
   MODEL=quickstart    or smollm2 (cold-started on the CPU the first time, some minutes), or the folder of a model
   DTYPES="float16 bfloat16"
-                      number formats of actor and server; float32 is there too
+                      number formats of actor and server (on a CPU: bfloat16); float32 is there too
   ENGINES="hf_server sglang vllm"
                       rollout servers; an engine that is not installed is skipped
   STEPS=3             training steps of each run
@@ -51,6 +51,8 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+# float16 is slow on a CPU, and verl scales no loss there.
+if [ "${VERL_PLATFORM:-}" = cpu ]; then DTYPES=${DTYPES:-bfloat16}; fi
 MODEL=${MODEL:-quickstart} DTYPES=${DTYPES:-float16 bfloat16} ENGINES=${ENGINES:-hf_server sglang vllm}
 STEPS=${STEPS:-3} TIME_LIMIT=${TIME_LIMIT:-900} DRY_RUN=${DRY_RUN:-0} STACK=${STACK:-cpu}
 WHEELS=${WHEELS:-} MODELS=${MODELS:-}

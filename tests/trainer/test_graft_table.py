@@ -189,13 +189,16 @@ def test_server_and_actor_are_compared_where_tokens_were_sampled_and_nowhere_els
         abs(old - new)
         for row in TWO_GROUPS
         for token, old, new in zip(
-            row.tokens, *(row.log_probs[name].tolist() for name in ("old_log_probs", "rollout_log_probs")), strict=True
+            row.tokens,
+            *(row.log_probs[name].tolist() for name in ("old_log_probs", "rollout_log_probs")),
+            strict=True,
         )
         if token == "S"
     ]
     assert found["rollout/logprob_diff/tokens"] == len(differences) == 13
     assert found["rollout/logprob_diff/mean"] == pytest.approx(sum(differences) / 13)
     assert found["rollout/logprob_diff/max"] == pytest.approx(max(differences))
+    assert found["rollout/logprob_diff/p99.5"] == found["rollout/logprob_diff/max"]  # of few tokens
 
 
 def test_without_the_servers_log_probabilities_nothing_is_compared(put: Any) -> None:

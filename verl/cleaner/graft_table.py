@@ -6,6 +6,7 @@ The arithmetic is in `cleaner.graft_credit`; verl's loss does the rest with the 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -80,8 +81,8 @@ class GraftTable:
         another context.
 
         Returns:
-            `rollout/logprob_diff/tokens`, and if there are any `mean` and `max` of the absolute difference of
-            log-probabilities; nothing where the server's are not known.
+            `rollout/logprob_diff/tokens`, and if there are any `mean`, `p99.5` (a percentile) and `max` of the absolute
+            difference of log-probabilities; nothing where the server's are not known.
         """
         if not self.has_sampled_log_probs:
             return {}
@@ -90,6 +91,10 @@ class GraftTable:
         metrics = {"rollout/logprob_diff/tokens": float(len(difference))}
         if len(difference):
             metrics["rollout/logprob_diff/mean"] = float(difference.double().mean())
+            # `torch.quantile` takes no more than 16 million values.
+            metrics["rollout/logprob_diff/p99.5"] = float(
+                difference.kthvalue(math.ceil(0.995 * len(difference))).values
+            )
             metrics["rollout/logprob_diff/max"] = float(difference.max())
         return metrics
 

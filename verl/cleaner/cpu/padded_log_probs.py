@@ -31,7 +31,9 @@ class PaddedLogProbs(FSDPEngineWithLMHead):  # type: ignore[misc]
                 ("distillation_only", False),
             )
         ):
-            return dict(super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func))
+            return dict(
+                super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
+            )
         without_log_probs = micro_batch.copy()
         tu.assign_non_tensor_data(without_log_probs, "distillation_only", True)
         outputs = dict(

@@ -52,7 +52,9 @@ def check(settings: Settings) -> int:
             stopped = True
             found = [Row(name, SKIPPED, "", "stopped while it ran")]
         except Exception as error:  # a fault of ours in one check is a row like any other
-            found = [Row(name, FAILED, "", f"{type(error).__name__}: {error}", "This is a fault of the script")]
+            found = [
+                Row(name, FAILED, "", f"{type(error).__name__}: {error}", "This is a fault of the script")
+            ]
         rows += found
         for row in found:
             _print_tail(row)
@@ -66,7 +68,9 @@ def check(settings: Settings) -> int:
     write_json(settings.output / RESULT_FILE, rows, about)
     print(f"\n{as_text(rows)}\n")
     if settings.on_cpu:
-        print("This ran on a CPU, as VERL_PLATFORM=cpu asked: it says that the script works, nothing about a GPU.")
+        print(
+            "This ran on a CPU, as VERL_PLATFORM=cpu asked: it says that the script works, nothing about a GPU."
+        )
     print(f"{settings.output / RESULT_FILE}")
     return _STOPPED if stopped else int(failed(rows))
 
@@ -94,7 +98,9 @@ def _dry_run(settings: Settings) -> int:
             command = training.command(settings, engine, dtype, "cleaner.dry_run")
             log = settings.output / "logs" / f"dry-{engine}-{dtype}.log"
             ended = run(command, log, settings.limit_s, training.environment(settings, engine, dtype))
-            print(f"{name}: {'valid for verl 0.9.1' if ended.status == 0 else ended.reason}; {log}", flush=True)
+            print(
+                f"{name}: {'valid for verl 0.9.1' if ended.status == 0 else ended.reason}; {log}", flush=True
+            )
             if ended.status != 0:
                 status = 1
                 print("\n".join(f"    {line}" for line in tail(log)))
@@ -132,7 +138,9 @@ def _settings(arguments: Sequence[str] | None) -> tuple[Settings, bool]:
     parser.add_argument("--steps", type=int, default=3, help="training steps of each run (default: 3)")
     parser.add_argument("--limit", type=float, default=900.0, help="time limit of a run in s (default: 900)")
     parser.add_argument("--judge-log", type=Path, help="output of the judge that was started for this")
-    parser.add_argument("--unprepared", action="append", default=[], metavar="TEXT", help="what went wrong before")
+    parser.add_argument(
+        "--unprepared", action="append", default=[], metavar="TEXT", help="what went wrong before"
+    )
     parser.add_argument("--dry-run", action="store_true", help="check the configurations, start nothing")
     parser.add_argument("overrides", nargs="*", help="of verl's or CLEANER's keys, after --")
     options = parser.parse_args(arguments)

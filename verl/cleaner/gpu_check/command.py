@@ -49,7 +49,9 @@ def tail(log: Path, lines: int = 15) -> list[str]:
     return []
 
 
-def run(command: Sequence[str], log: Path, limit_s: float, environment: Mapping[str, str] = os.environ) -> Ended:
+def run(
+    command: Sequence[str], log: Path, limit_s: float, environment: Mapping[str, str] = os.environ
+) -> Ended:
     """Run a program in a session of its own until it ends or the limit is reached.
 
     Whatever ends this call, a signal included, first stops the program and all its descendants.
@@ -85,7 +87,9 @@ def stop(process: subprocess.Popen[bytes], patience_s: float = _PATIENCE_SECONDS
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience_s)
     for member in family:
-        with contextlib.suppress(psutil.NoSuchProcess):  # psutil compares start times: a reused number is no member
+        with contextlib.suppress(
+            psutil.NoSuchProcess
+        ):  # psutil compares start times: a reused number is no member
             member.kill()
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, 9)

@@ -31,8 +31,12 @@ def device(settings: Settings) -> Row:
         text = f"CPU, as VERL_PLATFORM=cpu asks; {versions}"
         return Row("device", NOTE, text, "No GPU is used: this run says nothing about one")
     if not found["count"]:
-        advice = "Look at `nvidia-smi` and CUDA_VISIBLE_DEVICES; VERL_PLATFORM=cpu tries this script without a GPU"
-        what = f"torch finds no CUDA device ({versions}, built for CUDA {found['cuda'] or 'none: a CPU build'})"
+        advice = (
+            "Look at `nvidia-smi` and CUDA_VISIBLE_DEVICES; VERL_PLATFORM=cpu tries this script without a GPU"
+        )
+        what = (
+            f"torch finds no CUDA device ({versions}, built for CUDA {found['cuda'] or 'none: a CPU build'})"
+        )
         return Row("device", FAILED, "", what, advice, str(log))
     figure = (
         f"{found['count']} x {found['name']}, {found['memory_gib']} GiB, capability {found['capability']}; {versions}, "
@@ -74,7 +78,9 @@ def judge(settings: Settings) -> Row:
     ended = run([str(command) if command.exists() else "code-judge", "run", str(program)], log, 60)
     if ended.status != 0 or not any(line.strip() == "42" for line in tail(log)):
         reason = f"a program that prints 42 did not ({ended.reason or 'see its log'})"
-        return Row("judge", FAILED, "", reason, "Look at the judge's log and at `code-judge doctor`", str(log))
+        return Row(
+            "judge", FAILED, "", reason, "Look at the judge's log and at `code-judge doctor`", str(log)
+        )
     return Row("judge", OK, f"{url}, ran a program in {ended.seconds:.1f} s, start of the client included")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from cleaner.report.run_dir import NotARunDirectory, RunDirectory, StepMetrics
 
 # Distance from 1 to the next number.
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23}
-# Server and actor round the same computation differently: other kernels, other batches, another order of sums. A logit
-# of up to 16 that is rounded is off by up to 8 epsilon, and a log-probability is the difference of two such numbers, each
-# computed twice: 16 epsilon in the mean is a generous bound. Single tokens are worse where the logits are large and the
-# layers' own rounding adds up; 256 epsilon (0.25 in float16) is where a wrong token, position, temperature or weight
-# version begins to show, and these are off by whole units.
-MEAN_EPSILONS, MAX_EPSILONS = 16, 256
+# Server and actor do the same computation with other kernels, in other batches, and add in another order. A logit of 8 to
+# 16 is rounded by up to 8 epsilon, and a log-probability is a difference of two sums of such numbers; most roundings
+# cancel, so the mean stays well below 8 epsilon. A single token may be far worse, where the model is on a knife's edge:
+# with the quick-start model on a CPU, one in 1,475 was off by 0.34 in float16 against float32, in one and the same program.
+# So the largest difference is told and not judged, but the 99.5th percentile: what would be wrong (weights of another
+# version, positions, temperature, a token's place) moves every token, or one of each response, by whole units.
+MEAN_EPSILONS, PERCENTILE_EPSILONS = 8, 64
+_DIFFERENCE = "rollout/logprob_diff/"
 
 
 def rows_of(
@@ -49,8 +52,8 @@ def rows_of(
 
 
 def tolerances(dtype: str) -> tuple[float, float]:
-    """Largest mean and largest single difference of log-probabilities that rounding explains (natural units)."""
-    return MEAN_EPSILONS * EPSILON[dtype], MAX_EPSILONS * EPSILON[dtype]
+    """Largest mean and 99.5th percentile of differences of log-probabilities that rounding explains (natural units)."""
+    return MEAN_EPSILONS * EPSILON[dtype], PERCENTILE_EPSILONS * EPSILON[dtype]
 
 
 def _training(folder: Path, name: str, steps: Sequence[StepMetrics], seconds: float, log: Path) -> Row:
@@ -80,7 +83,9 @@ def _updates(name: str, steps: Sequence[StepMetrics], dtype: str) -> Row:
     if len(finite) == len(steps):
         return Row(check, OK, figure)
     if dtype == "float16":
-        reason = "The others overflowed and changed nothing, which is how float16's loss scaling finds its scale"
+        reason = (
+            "The others overflowed and changed nothing, which is how float16's loss scaling finds its scale"
+        )
         return Row(check, NOTE, figure, reason)
     return Row(check, FAILED, figure, "The others overflowed", "Compare with DTYPES=float32")
 
@@ -97,19 +102,24 @@ def _rollback(name: str, steps: Sequence[StepMetrics]) -> Row:
 
 def _log_probs(name: str, steps: Sequence[StepMetrics], engine: str, dtype: str) -> Row:
     check = f"{name}: log-probs"
-    tokens = _total(steps, "rollout/logprob_diff/tokens")
-    if not tokens:
+    counts = [step.values.get(f"{_DIFFERENCE}tokens", 0.0) for step in steps]
+    if not sum(counts):
         advice = "Set actor_rollout_ref.rollout.calculate_log_probs=true"
         return Row(check, FAILED, "", f"{engine} gave no log-probabilities of sampled tokens", advice)
-    weighted = ((s.values["rollout/logprob_diff/mean"], s.values["rollout/logprob_diff/tokens"]) for s in steps)
-    mean = sum(value * count for value, count in weighted) / tokens
-    largest = max(step.values["rollout/logprob_diff/max"] for step in steps)
+
+    def weighted(key: str) -> float:
+        # What is not finite is not read, and is no small difference.
+        values = [step.values.get(_DIFFERENCE + key, math.inf) for step in steps]
+        return sum(value * count for value, count in zip(values, counts, strict=True) if count) / sum(counts)
+
+    mean, percentile = weighted("mean"), weighted("p99.5")
+    largest = max(step.values.get(f"{_DIFFERENCE}max", math.inf) for step in steps)
     most_mean, most = tolerances(dtype)
     figure = (
-        f"server - actor: mean {mean:.2g} (at most {most_mean:.2g}), max {largest:.2g} (at most {most:.2g}), "
-        f"{tokens:.0f} un-grafted tokens"
+        f"server - actor: mean {mean:.2g} (at most {most_mean:.2g}), 99.5th percentile {percentile:.2g} (at most "
+        f"{most:.2g}), max {largest:.2g}, of {sum(counts):.0f} un-grafted tokens"
     )
-    if mean > most_mean or largest > most:
+    if mean > most_mean or percentile > most:
         reason = "More than rounding explains: server and actor differ in weights, positions, temperature or format"
         advice = "Compare with DTYPES=float32; if only this engine or format is off, train with another"
         return Row(check, FAILED, figure, reason, advice)

@@ -40,7 +40,9 @@ def as_text(rows: Sequence[Row], width: int | None = None) -> str:
             for text in told
             for line in textwrap.wrap(text, max(30, width - len(indent)), break_on_hyphens=False)
         ]
-        lines.append(f"{row.check:<{first}}  {row.result:<{second}}  {wrapped[0] if wrapped else ''}".rstrip())
+        lines.append(
+            f"{row.check:<{first}}  {row.result:<{second}}  {wrapped[0] if wrapped else ''}".rstrip()
+        )
         lines += [indent + line for line in wrapped[1:]]
     return "\n".join(lines)
 

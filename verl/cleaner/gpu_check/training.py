@@ -69,9 +69,7 @@ def train(settings: Settings, engine: str, dtype: str) -> list[Row]:
     if where.exists():
         shutil.rmtree(where)  # of an earlier check; `cleaner.main` would refuse to mix two runs
     log = settings.output / "logs" / f"{engine}-{dtype}.log"
-    ended = run(
-        command(settings, engine, dtype), log, settings.limit_s, environment(settings, engine, dtype)
-    )
+    ended = run(command(settings, engine, dtype), log, settings.limit_s, environment(settings, engine, dtype))
     if ended.status != 0:
         advice = "Its log tells; docs/gpu.md and docs/troubleshooting.md have the usual causes"
         if ended.status is None:

@@ -13,10 +13,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from cleaner.gpu_check import machine, training
-from cleaner.gpu_check.command import run, tail
+from cleaner.gpu_check.command import STOP, Stopped, run, tail
 from cleaner.gpu_check.row import FAILED, SKIPPED, Row
 from cleaner.gpu_check.settings import DTYPES, ENGINES, Settings
 from cleaner.gpu_check.table import as_text, failed, write_json
@@ -25,31 +24,28 @@ RESULT_FILE = "result.json"
 _STOPPED = 130
 
 
-class Stopped(BaseException):
-    """A signal asks to end."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the checks; see the module's docstring."""
     settings, dry_run = _settings(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
-    return _dry_run(settings) if dry_run else check(settings)
+        signal.signal(number, lambda *_: STOP.set())
+    try:
+        return _dry_run(settings) if dry_run else check(settings)
+    except Stopped:
+        return _STOPPED
 
 
 def check(settings: Settings) -> int:
     """Run every check, each whether or not those before it failed, and tell."""
     rows: list[Row] = [Row("set-up", FAILED, "", text, "See docs/gpu.md") for text in settings.unprepared]
-    stopped = False
     for name, work in _checks(settings):
-        if stopped:
+        if STOP.is_set():
             rows.append(Row(name, SKIPPED, "", "stopped before"))
             continue
         print(f"... {name}", flush=True)
         try:
             found = work()
         except Stopped:
-            stopped = True
             found = [Row(name, SKIPPED, "", "stopped while it ran")]
         except Exception as error:  # a fault of ours in one check is a row like any other
             found = [
@@ -63,7 +59,7 @@ def check(settings: Settings) -> int:
         "model": str(settings.model),
         "steps": settings.steps,
         "on_cpu": settings.on_cpu,
-        "stopped": stopped,
+        "stopped": STOP.is_set(),
     }
     write_json(settings.output / RESULT_FILE, rows, about)
     print(f"\n{as_text(rows)}\n")
@@ -72,7 +68,7 @@ def check(settings: Settings) -> int:
             "This ran on a CPU, as VERL_PLATFORM=cpu asked: it says that the script works, nothing about a GPU."
         )
     print(f"{settings.output / RESULT_FILE}")
-    return _STOPPED if stopped else int(failed(rows))
+    return _STOPPED if STOP.is_set() else int(failed(rows))
 
 
 def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
@@ -117,12 +113,6 @@ def _print_tail(row: Row) -> None:
         print(f"  the end of {row.log}:")
         print("\n".join(f"    {line}" for line in tail(Path(row.log))))
     sys.stdout.flush()
-
-
-def _stop(signum: int, frame: Any) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # once is enough; what runs is being stopped
-    raise Stopped
 
 
 def _settings(arguments: Sequence[str] | None) -> tuple[Settings, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,15 @@ from pathlib import Path
 import psutil
 
 _PATIENCE_SECONDS = 30.0
+_POLL_SECONDS = 0.2
+
+STOP = threading.Event()
+"""Set it to end what runs. A signal's handler that raised instead could do so while a program is being started, which
+then nobody knows of."""
+
+
+class Stopped(Exception):
+    """`STOP` was set while a program ran."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +64,13 @@ def run(
 ) -> Ended:
     """Run a program in a session of its own until it ends or the limit is reached.
 
-    Whatever ends this call, a signal included, first stops the program and all its descendants.
+    Whatever ends this call first stops the program and all its descendants.
 
     Args:
         log: gets standard output and standard error.
+
+    Raises:
+        Stopped: `STOP` was set.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
@@ -68,12 +81,20 @@ def run(
         )  # fmt: skip
         status: int | None = None
         try:
-            status = process.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            pass
+            while status is None and not STOP.is_set() and time.monotonic() - begin < limit_s:
+                status = _waited(process, min(_POLL_SECONDS, limit_s))
         finally:
             stop(process)
+    if STOP.is_set():
+        raise Stopped
     return Ended(status, time.monotonic() - begin, log)
+
+
+def _waited(process: subprocess.Popen[bytes], seconds: float) -> int | None:
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def stop(process: subprocess.Popen[bytes], patience_s: float = _PATIENCE_SECONDS) -> None:

@@ -70,6 +70,16 @@ case $STACK in cpu | sglang | vllm) ;; *) fail "STACK=$STACK must be cpu, sglang
 for folder in WHEELS MODELS; do
     [ -z "${!folder}" ] || [ -d "${!folder}" ] || fail "$folder=${!folder} is no folder."
 done
+case $MODEL in
+    quickstart) MODEL_DIR=$ROOT/recipe/cleaner/quickstart/model ;;
+    smollm2) MODEL_DIR=$MODELS/smollm2 ;;
+    *)
+        MODEL_DIR=$MODEL
+        [ -d "$MODEL_DIR" ] || MODEL_DIR=$MODELS/$MODEL
+        [ -f "$MODEL_DIR/config.json" ] || fail "MODEL=$MODEL is neither quickstart, smollm2, the folder of a model," \
+            "nor one in MODELS=$MODELS."
+        MODEL_DIR=$(realpath "$MODEL_DIR") ;;
+esac
 OUTPUT_DIR=$(realpath -m "${OUTPUT_DIR:-output/gpu_check}")
 
 PIP_ARGS=''
@@ -146,25 +156,16 @@ if [ ! -f "$ROWS/val.parquet" ]; then
 fi
 
 OVERRIDES=()
-case $MODEL in
-    quickstart) MODEL_DIR=$ROOT/recipe/cleaner/quickstart/model ;;
-    smollm2)
-        OVERRIDES=("${SMOLLM2_OVERRIDES[@]}")
-        MODEL_DIR=$MODELS/smollm2
-        if [ -z "$MODELS" ] || [ ! -d "$MODEL_DIR" ]; then MODEL_DIR=$(smollm2_folder); fi
-        if [ ! -f "$MODEL_DIR/config.json" ]; then
-            [ "$DRY_RUN" = 0 ] || fail "the cold-started SmolLM2 is not made yet; run once without DRY_RUN."
-            echo "gpu_check: cold start of SmolLM2-135M on the CPU, some minutes, cached"
-            make_smollm2 "$MODEL_DIR" >"$LOGS/smollm2.log" 2>&1 ||
-                unprepared "SmolLM2 could not be made" "$LOGS/smollm2.log"
-        fi ;;
-    *)
-        MODEL_DIR=$MODEL
-        [ -d "$MODEL_DIR" ] || MODEL_DIR=$MODELS/$MODEL
-        [ -f "$MODEL_DIR/config.json" ] || fail "MODEL=$MODEL is neither quickstart, smollm2, the folder of a model," \
-            "nor one in MODELS=$MODELS."
-        MODEL_DIR=$(realpath "$MODEL_DIR") ;;
-esac
+if [ "$MODEL" = smollm2 ]; then
+    OVERRIDES=("${SMOLLM2_OVERRIDES[@]}")
+    if [ -z "$MODELS" ] || [ ! -d "$MODEL_DIR" ]; then MODEL_DIR=$(smollm2_folder); fi
+    if [ ! -f "$MODEL_DIR/config.json" ]; then
+        [ "$DRY_RUN" = 0 ] || fail "the cold-started SmolLM2 is not made yet; run once without DRY_RUN."
+        echo "gpu_check: cold start of SmolLM2-135M on the CPU, some minutes, cached"
+        make_smollm2 "$MODEL_DIR" >"$LOGS/smollm2.log" 2>&1 ||
+            unprepared "SmolLM2 could not be made" "$LOGS/smollm2.log"
+    fi
+fi
 
 # shellcheck disable=SC2206
 ARGUMENTS+=(--rows "$ROWS" --model "$MODEL_DIR" --engines $ENGINES --dtypes $DTYPES)

@@ -72,7 +72,9 @@ def test_a_check_that_fails_or_breaks_stops_no_other(
     failing = Row("cleaner doctor", FAILED, "", "no verl", "Install it", str(settings.output / "log"))
     monkeypatch.setattr(machine, "doctor", lambda _: failing)
     monkeypatch.setattr(machine, "judge", lambda _: Row("judge", OK, "there"))
-    monkeypatch.setattr(training, "train", lambda _, engine, dtype: [Row(f"{engine} {dtype}", OK, "3 steps")])
+    monkeypatch.setattr(
+        training, "train", lambda _, engine, dtype, missing: [Row(f"{engine} {dtype}", OK, "3 steps")]
+    )
     assert gpu_check.check(settings) == 1
     printed = capsys.readouterr().out
     for text in ("ZeroDivisionError: oh", "the cause", "no verl", "-> Install it.", "3 steps"):
@@ -88,8 +90,24 @@ def test_without_inputs_or_on_a_cpu_what_cannot_be_tried_is_skipped_with_its_rea
     on_cpu = Settings(**{**vars(settings), "on_cpu": True})
     [row] = training.train(on_cpu, "vllm", "float16")
     assert row.result == SKIPPED and "GPU" in row.reason
-    [row] = training.train(Settings(**{**vars(settings), "unprepared": ("no rows",)}), "hf_server", "float16")
-    assert row.result == SKIPPED and "set-up" in row.reason
+    [row] = training.train(settings, "hf_server", "float16", "there is no judge")
+    assert row.result == SKIPPED and row.reason == "not tried: there is no judge"
+
+
+@pytest.mark.parametrize("broken", ["device", "judge", "set-up"])
+def test_nothing_is_trained_without_device_judge_or_inputs(
+    settings: Settings, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if broken == "set-up":
+        settings = Settings(**{**vars(settings), "unprepared": ("no rows",)})
+    for name, check in (("device", "device"), ("doctor", "cleaner doctor"), ("judge", "judge")):
+        row = Row(check, FAILED if check == broken else OK)
+        monkeypatch.setattr(machine, name, lambda _, row=row: row)
+    assert gpu_check.check(settings) == 1
+    result = json.loads((settings.output / "result.json").read_text())
+    trainings = [row for row in result["rows"] if row["check"].startswith("hf_server")]
+    assert [row["result"] for row in trainings] == [SKIPPED] * 2
+    assert all("not tried" in row["reason"] for row in trainings)
 
 
 def test_a_judge_that_did_not_start_is_told_with_its_log(

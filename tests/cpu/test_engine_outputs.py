@@ -10,6 +10,7 @@ from verl.utils import tensordict_utils as tu
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from cleaner.cpu.engine import CPUEngineWithLMHead
+from cleaner.cpu.padded_log_probs import log_probs
 
 LENGTHS = [5, 2, 7]
 
@@ -50,3 +51,16 @@ def test_log_probabilities_and_gradients_equal_upstreams(temperature: float, ent
     torch.testing.assert_close(actual_gradient, expected_gradient, rtol=1e-5, atol=1e-6)
     # Our reading of the batch must not leave a mark on it.
     assert not tu.get_non_tensor_data(batch, "distillation_only", False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_log_probabilities_of_half_precision_logits_are_not_rounded_again(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(5)
+    logits = (6 * torch.randn(1, 50, 30, generator=generator)).to(dtype)
+    labels = torch.randint(0, 30, (50,), generator=generator)
+    arguments = {"input_ids_rmpad_rolled": labels, "temperature_is_one": True}
+    with torch.autocast("cpu", dtype=dtype):
+        found = log_probs(logits, arguments, torch.tensor([0, 50])).values()
+    expected = torch.log_softmax(logits[0].double(), -1).gather(1, labels[:, None]).squeeze(1)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-5)

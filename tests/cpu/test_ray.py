@@ -105,6 +105,37 @@ def test_weights_reach_the_server_and_answers_carry_their_version(cluster, model
     asyncio.run(run())
 
 
+def test_on_a_gpu_the_server_sees_the_card_of_its_training_worker_and_no_other(
+    cluster, model_directory, monkeypatch
+):
+    from verl.plugin.platform import platform_manager
+    from verl.plugin.platform.platform_cuda import PlatformCUDA
+
+    class Process:
+        def seen(self) -> str | None:
+            import os
+
+            return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    async def run() -> None:
+        monkeypatch.setattr(platform_manager, "_current_platform", PlatformCUDA())
+        config, model_config = configs(model_directory, engine_kwargs={"hf_server": {}})
+        replica = HFServerReplica(replica_rank=0, config=config, model_config=model_config, gpus_per_node=1)
+        assert replica.options.device == "cuda"
+        # The training worker holds the card as far as Ray is concerned; the server asks Ray for none.
+        worker = ray.remote(Process).options(num_gpus=1, num_cpus=0).remote()
+        replica.workers = [worker]
+        node, environment = await replica._placement()
+        assert node == ray.get_runtime_context().get_node_id()
+        card = await worker.seen.remote()
+        server = ray.remote(Process).options(num_cpus=0, runtime_env={"env_vars": environment}).remote()
+        assert card is not None and await server.seen.remote() == card
+        for actor in (worker, server):
+            ray.kill(actor)
+
+    asyncio.run(run())
+
+
 def test_a_replica_of_several_processes_is_refused(model_directory):
     config, model_config = configs(model_directory, tensor_model_parallel_size=2)
     with pytest.raises(ValueError, match="tensor_model_parallel_size"):

@@ -60,6 +60,28 @@ def test_padding_has_no_origin_of_its_own(put: Any) -> None:
     assert GraftTable(batch).origin[4:].sum() == 0
 
 
+def test_server_and_actor_are_compared_where_tokens_were_sampled_and_nowhere_else(put: Any) -> None:
+    found = GraftTable(put(TWO_GROUPS, multiple=3)).log_prob_differences()
+    differences = [
+        abs(old - new)
+        for row in TWO_GROUPS
+        for token, old, new in zip(
+            row.tokens,
+            *(row.log_probs[name].tolist() for name in ("old_log_probs", "rollout_log_probs")),
+            strict=True,
+        )
+        if token == "S"
+    ]
+    assert found["rollout/logprob_diff/tokens"] == len(differences) > 10
+    assert found["rollout/logprob_diff/mean"] == pytest.approx(sum(differences) / len(differences))
+    assert found["rollout/logprob_diff/max"] == pytest.approx(max(differences))
+    assert found["rollout/logprob_diff/p99.5"] == found["rollout/logprob_diff/max"]  # of few tokens
+
+
+def test_without_the_servers_log_probabilities_nothing_is_compared(put: Any) -> None:
+    assert GraftTable(put(TWO_GROUPS, sampled=False)).log_prob_differences() == {}
+
+
 def test_verls_correction_finds_ratios_on_grafts_only(put: Any) -> None:
     batch = put(TWO_GROUPS, multiple=3)
     GraftTable(batch).weigh_grafts_only()

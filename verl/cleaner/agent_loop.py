@@ -92,10 +92,12 @@ class CleanerAgentLoop(ToolAgentLoop):
         kwargs: dict[str, Any],
     ) -> AgentLoopOutput:
         token = _session.set(session)
+        begin = time.perf_counter()
         try:
             output: AgentLoopOutput = await super().run(sampling_params, priority, **kwargs)
         finally:
             _session.reset(token)
+        session.statistics.seconds += time.perf_counter() - begin
         session.statistics.finish(len(output.response_mask))
         return output
 

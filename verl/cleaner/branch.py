@@ -44,11 +44,12 @@ class LoopParts(Protocol):
 
 @dataclass
 class Attempt:
-    """One correction: the turn, the branch that ends with it, and what the server answered."""
+    """One correction: the turn, the branch that ends with it, what the server answered, and to how many tokens."""
 
     turn: Turn
     branch: AgentData
     answer: TokenOutput
+    prompt_tokens: int
 
 
 def fork(agent_data: AgentData) -> AgentData:
@@ -91,7 +92,7 @@ class BranchSampler:
         content, calls = await self._loop.read_turn(ids, branch)
         logprobs = list(output.log_probs[: len(ids)]) if output.log_probs else None
         turn = Turn(ids, logprobs, content, calls)
-        return Attempt(turn, await self.extend(branch, turn), output)
+        return Attempt(turn, await self.extend(branch, turn), output, len(branch.prompt_ids))
 
     async def request(self, branch: AgentData, prompt_ids: list[int], params: dict[str, Any]) -> TokenOutput:
         """Ask the server for a continuation of `prompt_ids`, with the branch's images, videos and sounds."""

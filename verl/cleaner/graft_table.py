@@ -6,6 +6,7 @@ The arithmetic is in `cleaner.graft_credit`; verl's loss does the rest with the 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -74,6 +75,30 @@ class GraftTable:
             self._columns["old_log_probs"], self._columns["rollout_log_probs"], self.origin
         )
         return weight_metrics(weights, self.origin, cap)
+
+    def log_prob_differences(self) -> dict[str, float]:
+        """How far server and actor are apart on trained tokens that stand where they were sampled.
+
+        verl's `training/rollout_probs_diff_*` is of probabilities, and of grafted tokens too, which were sampled in
+        another context.
+
+        Returns:
+            `rollout/logprob_diff/tokens`, and if there are any `mean`, `p99.5` (a percentile) and `max` of the absolute
+            difference of log-probabilities; nothing where the server's are not known.
+        """
+        if not self.has_sampled_log_probs:
+            return {}
+        sampled = (self.origin == int(Origin.SAMPLED)) & (self._columns["response_mask"] > 0)
+        difference = (self._columns["old_log_probs"] - self._columns["rollout_log_probs"])[sampled].abs()
+        metrics = {"rollout/logprob_diff/tokens": float(len(difference))}
+        if len(difference):
+            metrics["rollout/logprob_diff/mean"] = float(difference.double().mean())
+            # `torch.quantile` takes no more than 16 million values.
+            metrics["rollout/logprob_diff/p99.5"] = float(
+                difference.kthvalue(math.ceil(0.995 * len(difference))).values
+            )
+            metrics["rollout/logprob_diff/max"] = float(difference.max())
+        return metrics
 
     def exclude_grafts(self) -> None:
         """Take grafted tokens out of the loss (`graft_credit: mask`)."""

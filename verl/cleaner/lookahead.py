@@ -240,6 +240,8 @@ class LookAhead:
     def _note(self, attempt: Attempt) -> None:
         self._attempts.append(attempt)
         self._used += len(attempt.turn.ids)
+        cached = attempt.answer.extra_fields.get("num_cached_tokens")
+        self._session.statistics.count_lookahead_prompt(attempt.prompt_tokens, cached)
 
     async def _run(self, attempt: Attempt) -> None:
         attempt.turn.results = await self._loop.run_calls(

@@ -321,6 +321,7 @@ class CleanerTrainer(PPOTrainerSync):
         grafts = GraftTable(batch)
         cap, negatives = self._settings.saar.graft_weight_cap, self._settings.negatives
         metrics.update(grafts.weight_metrics(cap))
+        metrics.update(grafts.log_prob_differences())
         correction: dict[str, Any] = {}
         if self._strategy.graft_credit == "mask":
             grafts.exclude_grafts()

@@ -45,6 +45,8 @@ PY=$ROOT/.venv/bin/python
 RECIPE=evaluate PYTHON=$PY
 # shellcheck source=../services.sh
 . recipe/cleaner/services.sh
+# shellcheck source=inputs.sh
+. recipe/cleaner/quickstart/inputs.sh
 RUN_PID=''
 stop_all() {
     local status=$?
@@ -58,14 +60,14 @@ trap stop_all EXIT
 trap 'echo "evaluate: stopping; the same command goes on with what is left."; exit 130' INT
 trap 'exit 143' TERM
 
-export VERL_PLATFORM=cpu HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false TQ_NUM_THREADS=2
+export VERL_PLATFORM=${VERL_PLATFORM:-cpu} HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false TQ_NUM_THREADS=2
 export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive
 export RAY_USAGE_STATS_ENABLED=0 PYTHONUNBUFFERED=1 PYTHONHASHSEED=0 RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0
 
-ROWS=$ROOT/.cache/quickstart/rows-$SEED-$(cat verl/cleaner/data/{make_rows,tasks}.py | cksum | cut -d ' ' -f 1)
+ROWS=$(rows_folder "$SEED")
 if [ ! -f "$ROWS/val.parquet" ]; then
     echo "evaluate: making problems"
-    "$PY" -m cleaner.data.make_rows --out "$ROWS" --train 1024 --val 128 --seed "$SEED"
+    make_rows "$ROWS" "$SEED"
 fi
 MODEL_DIR=$(realpath -m "${MODEL_PATH:-recipe/cleaner/quickstart/model}")
 export ROWS MODEL_DIR RECIPE_DIR=$ROOT/recipe/cleaner

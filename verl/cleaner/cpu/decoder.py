@@ -20,7 +20,7 @@ from cleaner.cpu.prefill import Prefill
 from cleaner.cpu.prefix_pool import PrefixPool
 from cleaner.cpu.requests import Completion, DecoderStats, Finish, Request
 from cleaner.cpu.rows import RowTensors
-from cleaner.cpu.sampling import RowSampling, draw_uniforms, sample
+from cleaner.cpu.sampling import RowSampling, draw_uniforms, overflow, sample
 
 _SPAN_STEP = 16  # attention reads a multiple of this many tokens
 
@@ -150,7 +150,11 @@ class Decoder:
 
     @torch.inference_mode()
     def step(self) -> list[tuple[Request, Completion]]:
-        """Give every running request one more token; return those that ended by it."""
+        """Give every running request one more token; return those that ended by it.
+
+        Raises:
+            FloatingPointError: the model's logits are not finite.
+        """
         started = time.perf_counter()
         n, buffers = len(self._rows), self._buffers
         if not n:
@@ -174,7 +178,12 @@ class Decoder:
         buffers.tokens.view(-1).index_copy_(0, flat + 1, tokens)
         positions += 1
         stopped = (tokens[:, None] == self._stop).any(1)
-        ended = (stopped | (positions >= buffers.limits[:n])).tolist()  # the step's one wait for the device
+        ends = stopped | (positions >= buffers.limits[:n])
+        ended, finite = torch.stack(
+            [ends, log_probs.isfinite()]
+        ).tolist()  # the step's one wait for the device
+        if False in finite:
+            raise overflow(self.model.dtype)
         self._step += 1
         self._longest += 1
         now = time.perf_counter()

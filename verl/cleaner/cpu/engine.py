@@ -11,12 +11,12 @@ import copy
 from typing import Any
 
 import torch
-from tensordict import TensorDict
 from transformers import AutoModelForTokenClassification
-from verl.utils import tensordict_utils as tu
 from verl.utils.torch_dtypes import PrecisionType
 from verl.workers.engine import EngineRegistry
-from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithValueHead
+
+from cleaner.cpu.padded_log_probs import PaddedLogProbs
 
 
 class _FSDP2OnCPU:
@@ -49,43 +49,8 @@ class _FSDP2OnCPU:
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cpu")
-class CPUEngineWithLMHead(_FSDP2OnCPU, FSDPEngineWithLMHead):
+class CPUEngineWithLMHead(_FSDP2OnCPU, PaddedLogProbs):
     """Actor and reference model on CPU."""
-
-    def prepare_model_outputs(
-        self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
-    ) -> dict[str, Any]:
-        """Upstream's outputs, with the log-probabilities of all tokens computed at once.
-
-        Without flash attention's kernel upstream takes one token after the other, which on CPU costs more than the
-        model itself. It leaves them out when it is told that nothing but a distillation loss needs the model.
-        """
-        if tu.get_non_tensor_data(micro_batch, "use_remove_padding", True) or tu.get_non_tensor_data(
-            micro_batch, "distillation_only", False
-        ):
-            return super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
-        without_log_probs = micro_batch.copy()
-        tu.assign_non_tensor_data(without_log_probs, "distillation_only", True)
-        outputs = super().prepare_model_outputs(output, output_args, without_log_probs, logits_processor_func)
-        outputs["log_probs"] = _log_probs(output.logits, output_args, micro_batch["input_ids"].offsets())
-        return outputs
-
-
-def _log_probs(logits: torch.Tensor, output_args: dict[str, Any], offsets: torch.Tensor) -> torch.Tensor:
-    """Log-probability of each row's next tokens, as a jagged tensor; the last of a row is undefined, as upstream's.
-
-    Args:
-        logits: (rows, longest, vocabulary), padded on the right.
-        output_args: what upstream's `prepare_model_inputs` noted: next tokens and temperatures.
-        offsets: (rows + 1,), where each row's tokens begin.
-    """
-    is_token = torch.arange(logits.size(1)) < offsets.diff().unsqueeze(1)
-    if not output_args.get("temperature_is_one", False):
-        temperature = output_args["temperature"].view(-1, 1, 1).clamp(min=1e-8)
-        logits = logits / temperature.to(logits.dtype)
-    labels = output_args["input_ids_rmpad_rolled"].unsqueeze(-1)
-    chosen = torch.log_softmax(logits[is_token], dim=-1).gather(-1, labels).squeeze(-1)
-    return torch.nested.nested_tensor_from_jagged(chosen, offsets)
 
 
 @EngineRegistry.register(model_type="value_model", backend=["fsdp", "fsdp2"], device="cpu")

@@ -88,25 +88,25 @@ class Prefill:
     def _compute(self, parts: list[tuple[int, int, list[int]]]) -> None:
         """Compute keys and values of the parts (row, start, tokens) in one pass, padded on the right."""
         width = max(len(tokens) for _, _, tokens in parts)
-        ids = torch.zeros(len(parts), width, dtype=torch.int64)
-        valid = torch.zeros(len(parts), width, dtype=torch.bool)
+        # Made on the host and moved at once: filled on an accelerator, each row would be several launches.
+        ids = torch.zeros(len(parts), width, dtype=torch.int64, device="cpu")
+        valid = torch.zeros(len(parts), width, dtype=torch.bool, device="cpu")
         for index, (_, _, tokens) in enumerate(parts):
-            ids[index, : len(tokens)] = torch.tensor(tokens)
+            ids[index, : len(tokens)] = torch.tensor(tokens, device="cpu")
             valid[index, : len(tokens)] = True
-        starts = torch.tensor([start for _, start, _ in parts])
+        starts = torch.tensor([start for _, start, _ in parts], device="cpu")
         # A padding token's position is the last valid one, so that it never leaves the rotary table.
-        positions = (starts[:, None] + torch.arange(width)).clamp(max=self._max_length - 1)
+        positions = (starts[:, None] + torch.arange(width, device="cpu")).clamp(max=self._max_length - 1)
         rows = torch.tensor([row for row, _, _ in parts], device=self._device)
         mask, span = None, 0
         if any(start for _, start, _ in parts):
             span = max(start + len(tokens) for _, start, tokens in parts)
-            hidden = torch.arange(span) > positions[:, :, None]
-            mask = torch.zeros(hidden.shape, dtype=self._model.dtype).masked_fill_(hidden, float("-inf"))
-            mask = mask[:, None].to(self._device)
+            hidden = torch.arange(span, device="cpu") > positions[:, :, None]
+            mask = torch.zeros(hidden.shape, dtype=self._model.dtype, device="cpu")
+            mask = mask.masked_fill_(hidden, float("-inf"))[:, None].to(self._device)
         ids, positions = ids.to(self._device), positions.to(self._device)
-        self._cache.begin_prefill(
-            rows, positions, None if bool(valid.all()) else valid.to(self._device), span
-        )
+        padded = any(len(tokens) < width for _, _, tokens in parts)
+        self._cache.begin_prefill(rows, positions, valid.to(self._device) if padded else None, span)
         # Padding lies to the right of every token that counts, so the causal mask of a fresh prompt hides it.
         self._model.base_model(
             input_ids=ids,

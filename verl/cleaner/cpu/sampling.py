@@ -183,7 +183,7 @@ def sample(
 
     Returns:
         tokens (n,), int64, and their log-probabilities (n,), float64, at the row's temperature over the whole
-        vocabulary (see the module's text).
+        vocabulary (see the module's text). A row whose logits are not finite has a log-probability that isn't either.
     """
     scores = logits.double()
     if not rows.unit_temperature:
@@ -195,11 +195,23 @@ def sample(
     cumulative = weights.cumsum(-1)
     # The point lies below the total, so the search ends on a token of positive probability.
     points = uniforms[:, None] * cumulative[:, -1:]
-    tokens = torch.searchsorted(cumulative, points, right=True)
+    # Where the logits are not finite the search finds no token. An index beyond the vocabulary would kill a CUDA
+    # process with all its requests before anybody can say why, so the caller sees it in the log-probability.
+    tokens = torch.searchsorted(cumulative, points, right=True).clamp_(max=scores.shape[-1] - 1)
     if rows.greedy is not None:
         tokens = torch.where(rows.greedy[:, None], scores.argmax(-1, keepdim=True), tokens)
     log_probs = scores.gather(1, tokens) - log_total
     return tokens.squeeze(1), log_probs.squeeze(1)
+
+
+def overflow(dtype: torch.dtype) -> FloatingPointError:
+    """The error to raise where the model's logits are not finite."""
+    name = str(dtype).removeprefix("torch.")
+    return FloatingPointError(
+        f"the model's logits are not finite in {name}. Set actor_rollout_ref.rollout.engine_kwargs.hf_server.dtype to "
+        f"{'bfloat16 or float32, whose range is larger' if dtype == torch.float16 else 'a wider type'}; if it stays, "
+        "the trainer's weights are broken: look at actor/grad_norm"
+    )
 
 
 def _truncate(weights: torch.Tensor, rows: RowSampling) -> torch.Tensor:

@@ -7,6 +7,7 @@ their tokens, and only wait for its pass.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from cleaner.cpu.decoder import Decoder
 from cleaner.cpu.requests import Completion, Request
+from cleaner.cpu.sampling import overflow
 
 _LOGITS_PER_PASS = 2**24  # 128 MiB in float64, and some three times that for what is computed from them
 
@@ -109,6 +111,9 @@ def score_tokens(
 
     Returns:
         n - 1 numbers, computed in float64 from the model's logits, over the whole vocabulary.
+
+    Raises:
+        FloatingPointError: the model's logits are not finite.
     """
     device, vocabulary = model.device, model.config.get_text_config(decoder=True).vocab_size
     width = max(1, min(tokens_per_pass, _LOGITS_PER_PASS // vocabulary))
@@ -135,4 +140,7 @@ def score_tokens(
             scores = scores / temperature
         chosen = scores.gather(1, sequence[start + 1 : stop + 1, None]).squeeze(1)
         found.append(chosen - torch.logsumexp(scores, dim=-1))
-    return torch.cat(found).tolist() if found else []
+    log_probs = torch.cat(found).tolist() if found else []
+    if not all(map(math.isfinite, log_probs)):
+        raise overflow(model.dtype)
+    return log_probs

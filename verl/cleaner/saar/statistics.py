@@ -38,6 +38,9 @@ class TrajectoryStatistics:
         discarded_tokens: generated tokens that are not in the final history.
         excluded_tokens: sampled tokens that are in the final history but not trained.
         lookahead_seconds: wall time of look-aheads, tools included.
+        lookahead_prompt_tokens, lookahead_cached_tokens: tokens of the look-aheads' prompts, and those of them whose
+            keys and values the server had in its prefix cache; of the requests for which it says so.
+        seconds: wall time of the trajectory, all of it.
         purified_length, sampled_length: tokens of the final response; of the response if the failing turns and their
             look-aheads had stayed in it.
     """
@@ -66,6 +69,9 @@ class TrajectoryStatistics:
     discarded_tokens: int = 0
     excluded_tokens: int = 0
     lookahead_seconds: float = 0.0
+    lookahead_prompt_tokens: int = 0
+    lookahead_cached_tokens: int = 0
+    seconds: float = 0.0
     purified_length: int = 0
     sampled_length: int = 0
     tries: int = 1
@@ -101,6 +107,12 @@ class TrajectoryStatistics:
             self.first_calls_ok += not self._is_retry and outcome.ok
         if not outcome.ok:
             self.failures.update({outcome.status, outcome.label})
+
+    def count_lookahead_prompt(self, tokens: int, cached: int | None) -> None:
+        """Count the prompt of one request of a look-ahead; `cached` is None where the server does not say."""
+        if cached is not None:
+            self.lookahead_prompt_tokens += tokens
+            self.lookahead_cached_tokens += cached
 
     def count_repair(self, repair: Repair) -> None:
         """Count one rolled-back turn."""
@@ -144,7 +156,7 @@ class TrajectoryStatistics:
         for name in (
             "calls", "calls_ok", "opening_calls", "opening_calls_ok", "failures", "triggered", "recovered",
             "exhausted", "endings", "tolerated", "shallow", "deep", "kept", "similarities", "lookahead_seconds",
-            "tries",
+            "tries", "lookahead_prompt_tokens", "lookahead_cached_tokens", "seconds",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.lookahead_tokens += generated
@@ -219,6 +231,14 @@ def aggregate(
     )
     _add_ratio(
         metrics, "tool_calls/first_call_success_rate", total("opening_calls_ok"), total("opening_calls")
+    )
+    _add_ratio(metrics, "rollback/lookahead_seconds_share", total("lookahead_seconds"), total("seconds"))
+    # Under perf/, with what else depends on how requests met: equal seeds do not make it equal.
+    _add_ratio(
+        metrics,
+        "perf/lookahead_cached_share",
+        total("lookahead_cached_tokens"),
+        total("lookahead_prompt_tokens"),
     )
     _add_ratio(metrics, "rollback/recovery_rate", recovered.total(), triggered.total())
     _add_ratio(metrics, "rollback/discarded_token_share", discarded, generated)

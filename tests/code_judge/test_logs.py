@@ -61,7 +61,12 @@ def test_every_event_of_every_process_is_one_json_line(logged: tuple[Judge, Path
 def test_the_access_log_names_route_status_time_client_and_submission(logged: tuple[Judge, Path]) -> None:
     judge, path = logged
     judge.prints("print(1)", sub_id="my name\nforged line")
-    found = [entry for entry in _events(path, "request") if entry.get("sub_id", "").startswith("my name")]
+
+    def lines() -> list[dict[str, Any]]:
+        return [entry for entry in _events(path, "request") if entry.get("sub_id", "").startswith("my name")]
+
+    eventually(lambda: bool(lines()), 5)  # a line is written once the answer is out
+    found = lines()
     assert len(found) == 1
     assert found[0]["route"] == "/run" and found[0]["status"] == 200 and found[0]["client"] == "127.0.0.1"
     assert 0 < found[0]["ms"] < 60_000 and found[0]["method"] == "POST"

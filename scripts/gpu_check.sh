@@ -99,7 +99,7 @@ if [ -z "${PYTHON:-}" ]; then
     fi
 fi
 "$PYTHON" -c 'import cleaner' 2>/dev/null ||
-    fail "$PYTHON cannot import cleaner; install it there: pip install -e verl[sglang] -e code-judge (see README.md)."
+    fail "$PYTHON cannot import cleaner; install it there as README.md tells."
 
 # Everything that this script starts is stopped when it ends, however it ends.
 RECIPE=gpu_check PY=$PYTHON

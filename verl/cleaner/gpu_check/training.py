@@ -88,7 +88,7 @@ def _obstacle(settings: Settings, engine: str) -> str:
     if settings.on_cpu:
         return "needs a GPU; on a CPU only hf_server is tried"
     if importlib.util.find_spec(engine) is None:
-        return f"not installed (pip install -e verl[{engine}] -e code-judge)"
+        return "not installed; requirements.txt tells how"
     return ""
 
 

@@ -179,9 +179,8 @@ class Decoder:
         positions += 1
         stopped = (tokens[:, None] == self._stop).any(1)
         ends = stopped | (positions >= buffers.limits[:n])
-        ended, finite = torch.stack(
-            [ends, log_probs.isfinite()]
-        ).tolist()  # the step's one wait for the device
+        # The step's one wait for the device.
+        ended, finite = torch.stack([ends, log_probs.isfinite()]).tolist()
         if False in finite:
             raise overflow(self.model.dtype)
         self._step += 1

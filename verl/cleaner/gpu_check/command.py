@@ -108,9 +108,8 @@ def stop(process: subprocess.Popen[bytes], patience_s: float = _PATIENCE_SECONDS
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience_s)
     for member in family:
-        with contextlib.suppress(
-            psutil.NoSuchProcess
-        ):  # psutil compares start times: a reused number is no member
+        # psutil compares start times: a reused number is no member.
+        with contextlib.suppress(psutil.NoSuchProcess):
             member.kill()
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, 9)

@@ -167,6 +167,15 @@ def test_the_seed_option_repeats_random_numbers_and_its_absence_does_not(judge: 
     assert judge.prints(program) != judge.prints(program)
 
 
+@pytest.mark.parametrize(
+    "draw", ["random.random()", "random.gauss(0, 1)", "numpy.random.rand()", "numpy.random.randn()"]
+)
+def test_no_two_programs_draw_the_same(judge: Any, draw: str) -> None:
+    submissions = [{"solution": f"import random, numpy; print({draw})"} for _ in range(40)]
+    answer = judge.post("/run/batch", {"submissions": submissions})
+    assert len({result["stdout"] for result in answer["results"]}) == 40
+
+
 def test_openapi_is_described(judge: Any) -> None:
     paths = judge.get("/openapi.json")["paths"]
     assert {"/ping", "/status", "/run", "/judge", "/run/batch", "/judge/long-batch"} <= set(paths)

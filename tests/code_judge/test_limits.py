@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from judge_service import parent_of
 
 GRACE = 0.3
 STUBBORN = """
@@ -152,6 +153,18 @@ def test_a_spike_between_two_looks_is_stopped_by_the_kernel_where_there_are_cont
     assert (result["exception"], result["run_success"]) == ("MemoryError", False) and result["cost"] < 1.9
     assert "256 MiB" in result["stderr"]
     assert judge.prints("print(1)") == "1\n"
+
+
+def test_the_kernel_prefers_a_program_to_its_zygote(judge: Any) -> None:
+    if not judge.get("/status")["isolation"]["cgroup"]:
+        pytest.skip("no control groups can be made here")
+    for _ in range(2):
+        assert judge.prints("print(open('/proc/self/oom_score_adj').read(), end='')") == "500\n"
+    scores = {pid: Path(f"/proc/{pid}/oom_score_adj").read_text() for pid in judge.processes()}
+    waiting = [pid for pid, score in scores.items() if score == "500\n"]
+    assert waiting and {scores[parent_of(pid)] for pid in waiting} == {
+        Path("/proc/self/oom_score_adj").read_text()
+    }
 
 
 def test_control_groups_are_removed_with_the_service(start_judge: Any) -> None:

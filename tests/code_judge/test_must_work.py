@@ -13,6 +13,24 @@ PROGRAMS = {
         "import numpy as np, random\nprint(np.random.rand() != np.random.rand(), random.random() != random.random())",
         "True True\n",
     ),
+    "threads in a child of its own": (
+        "import os, threading\n"
+        "t = threading.Thread(target=threading.Event().wait, daemon=True); t.start()\n"
+        "if os.fork() == 0:\n    print(threading.active_count(), t.is_alive(), flush=True)\n    os._exit(0)\n"
+        "os.wait(); print(threading.active_count())",
+        "1 False\n2\n",
+    ),
+    "random in a child of its own": (
+        "import os, random\nreader, writer = os.pipe()\n"
+        "if os.fork() == 0:\n    os.write(writer, str(random.random()).encode())\n    os._exit(0)\n"
+        "print(os.read(reader, 99).decode() != str(random.random()))",
+        "True\n",
+    ),
+    "hooks of its own forks": (
+        "import os\nos.register_at_fork(after_in_child=lambda: print('child', flush=True))\n"
+        "if os.fork() == 0:\n    os._exit(0)\nos.wait(); print('parent')",
+        "child\nparent\n",
+    ),
     "sympy": (
         "from sympy import *\nx = symbols('x')\nprint(factor(x**2 - 1), integrate(sin(x), x))",
         "(x - 1)*(x + 1) -cos(x)\n",

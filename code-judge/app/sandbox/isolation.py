@@ -74,9 +74,18 @@ def enter_user_namespace() -> None:
             file.write(text)
 
 
-def drop_uid(uid: int) -> None:
-    """Become `uid`, with a group of the same number and no other, for ever."""
+def _become_nobody() -> None:
+    drop_groups()
+    drop_uid(job_uid(_JOB_UIDS - 1))
+
+
+def drop_groups() -> None:
+    """Leave all groups but the process's own. Its children have none, either."""
     os.setgroups([])
+
+
+def drop_uid(uid: int) -> None:
+    """Become `uid`, with a group of the same number, for ever. Other groups: see `drop_groups`."""
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
 
@@ -110,7 +119,7 @@ def probe(without: frozenset[str] = frozenset()) -> Plan:
         seccomp="seccomp" in wanted and seccomp.supported() and _works(_try_seccomp),
         cgroup="cgroup" in wanted and bool(cgroup.parents()),
     )
-    can_drop = root and "uid" in wanted and _works(lambda: drop_uid(job_uid(_JOB_UIDS - 1)))
+    can_drop = root and "uid" in wanted and _works(_become_nobody)
     return replace(plan, uid=can_drop and (mount or interpreter_readable_by_all()))
 
 

@@ -56,10 +56,10 @@ def syscall(name: str, number: int, *args: object) -> int:
     result = libc.syscall(
         ctypes.c_long(number), *(ctypes.c_long(a) if isinstance(a, int) else a for a in args)
     )
-    return _checked(name, int(result))
+    return checked(name, int(result))
 
 
-def _checked(name: str, result: int) -> int:
+def checked(name: str, result: int) -> int:
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, f"{name}: {os.strerror(code)}")
@@ -67,7 +67,7 @@ def _checked(name: str, result: int) -> int:
 
 
 def _prctl(name: str, option: int, a: int = 0, b: int = 0) -> None:
-    _checked(name, libc.prctl(ctypes.c_int(option), ctypes.c_ulong(a), ctypes.c_ulong(b), _ZERO, _ZERO))
+    checked(name, libc.prctl(ctypes.c_int(option), ctypes.c_ulong(a), ctypes.c_ulong(b), _ZERO, _ZERO))
 
 
 def die_with_parent(parent: int, sig: int = signal.SIGKILL) -> None:
@@ -94,7 +94,7 @@ def become_subreaper() -> None:
 
 def unshare(flags: int) -> None:
     """Leave the namespaces named by `flags` (CLONE_NEW*) for new ones."""
-    _checked("unshare", libc.unshare(ctypes.c_int(flags)))
+    checked("unshare", libc.unshare(ctypes.c_int(flags)))
 
 
 def mount(source: str, target: str, fstype: str | None, flags: int, data: str | None = None) -> None:
@@ -106,12 +106,12 @@ def mount(source: str, target: str, fstype: str | None, flags: int, data: str | 
         ctypes.c_ulong(flags),
         data.encode() if data else None,
     )
-    _checked(f"mount {target}", result)
+    checked(f"mount {target}", result)
 
 
 def unmount(target: str) -> None:
     """Detach the mount at `target`, busy or not."""
-    _checked(f"umount {target}", libc.umount2(target.encode(), ctypes.c_int(MNT_DETACH)))
+    checked(f"umount {target}", libc.umount2(target.encode(), ctypes.c_int(MNT_DETACH)))
 
 
 def pivot_root(new_root: str, put_old: str) -> None:

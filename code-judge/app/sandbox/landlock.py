@@ -78,4 +78,4 @@ def _allow(ruleset_fd: int, path: str, rights: int) -> None:
 
 def restrict_self(ruleset_fd: int) -> None:
     """Put this process and all its future children under the ruleset. Needs no_new_privs."""
-    kernel.syscall("landlock_restrict_self", _RESTRICT_SELF, ruleset_fd, 0)
+    kernel.checked("landlock_restrict_self", kernel.libc.syscall(_RESTRICT_SELF, ruleset_fd, 0))

@@ -105,15 +105,21 @@ def _virtual_sizes() -> dict[str, int]:
     return sizes
 
 
+def seed() -> None:
+    """Let the next program draw random numbers that no other draws. Done in the zygote, ahead of the fork: the program
+    would touch pages for it that the zygote has touched anyway.
+    """
+    for name in ("random", "numpy.random"):
+        if name in sys.modules:
+            sys.modules[name].seed(int.from_bytes(os.urandom(4)))
+
+
 def main(jobs: socket.socket, scratch: str) -> NoReturn:
     """Wait for one order on `jobs` and run it.
 
     Its descriptors: stdin, stdout, stderr, report, the text if the order does not hold it, what its step
     or its tests have.
     """
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed()  # or every job would draw the same numbers
     data, ancillary, _, _ = jobs.recvmsg(MESSAGE_LIMIT, _ANCILLARY_SIZE)
     if not data:
         os._exit(0)  # the worker left
@@ -131,11 +137,11 @@ def main(jobs: socket.socket, scratch: str) -> NoReturn:
     cpu = int(order.timeout) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
     if order.seed is not None:
-        import random  # not before: it has a hook that runs at every fork
+        import random
 
         random.seed(order.seed)
-        if numpy is not None:
-            numpy.random.seed(order.seed % 2**32)
+        if "numpy" in sys.modules:
+            sys.modules["numpy"].random.seed(order.seed % 2**32)
     if order.step is not None:
         step.begin(order.step, descriptors[4] if len(descriptors) > 4 else None, _REPORT)
     sys.path.insert(0, scratch)
@@ -147,11 +153,9 @@ def main(jobs: socket.socket, scratch: str) -> NoReturn:
         _flush()
         os._exit(status)  # what the program has left, threads and exit handlers, is none of its tests
     status = _run(source, order.echo_last)
-    threading: Any = sys.modules.get("threading")
-    for finish in (threading and threading._shutdown, atexit._run_exitfuncs, _flush):
+    for finish in (_join_threads, atexit._run_exitfuncs, _flush):
         try:
-            if finish is not None:
-                finish()
+            finish()
         except BaseException:
             status = status or 1
     os._exit(status)
@@ -203,6 +207,12 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr, sys.__stdout__):
         with contextlib.suppress(Exception):
             stream.flush()  # type: ignore[union-attr]
+
+
+def _join_threads() -> None:
+    threading: Any = sys.modules.get("threading")
+    if threading is not None and (threading._shutdown_locks or threading._threading_atexits):
+        threading._shutdown()
 
 
 def _run(source: str, echo_last: bool, tests: cases.Cases | None = None) -> int:

@@ -18,8 +18,8 @@ import traceback
 from dataclasses import replace
 from typing import NoReturn
 
-from app.sandbox import census, cgroup, kernel, landlock, program, rootfs, seccomp
-from app.sandbox.isolation import drop_uid, enter_user_namespace, job_uid
+from app.sandbox import census, cgroup, forking, kernel, landlock, program, rootfs, seccomp
+from app.sandbox.isolation import drop_groups, drop_uid, enter_user_namespace, job_uid
 from app.sandbox.protocol import (
     INTERRUPT,
     KEEP,
@@ -90,6 +90,7 @@ class Zygote:
         self.limit = self.config.memory_mib << 20
         self.baseline = 0
         self.events: int | None = None
+        self.preference: cgroup.Preference | None = None
         self.kills = 0
 
     def enter(self) -> None:
@@ -105,6 +106,8 @@ class Zygote:
         if plan.pid and os.fork() != 0:
             os._exit(0)  # the child is process 1; the nursery inherits and reaps it
         own = os.pidfd_open(os.getpid())
+        if self.events is not None:
+            self.preference = cgroup.Preference()
         if not plan.pid:
             kernel.become_subreaper()
         if plan.mount:
@@ -114,6 +117,8 @@ class Zygote:
         else:
             self._make_scratch()
         kernel.set_no_new_privs()
+        if plan.uid:
+            drop_groups()
         self._make_ruleset()
         if plan.seccomp:
             seccomp.install(unix_sockets=plan.mount)
@@ -129,7 +134,8 @@ class Zygote:
     def serve(self) -> None:
         """Fork programs until the worker hangs up."""
         while True:
-            child = os.fork()
+            program.seed()
+            child = self._fork()
             if child == 0:
                 self._become_program()
             try:
@@ -141,6 +147,15 @@ class Zygote:
                 self._remove_scratch()
                 return
             self.sequence += 1
+
+    def _fork(self) -> int:
+        if self.preference is None:
+            return forking.fork()
+        self.preference.offer()
+        child = forking.fork()
+        if child:
+            self.preference.withdraw()
+        return child
 
     def _watch(self, child: int) -> bool:
         """Follow the worker's commands until `child` has ended, then clean up after it. False if the worker
@@ -275,8 +290,9 @@ class Zygote:
             if self.plan.uid or self.plan.user:
                 program.limit_processes(self.config.processes)
             if self.events is not None:
-                cgroup.prefer_to_kill()
                 os.close(self.events)
+            if self.preference is not None:
+                self.preference.close()
             self.control.close()
             program.main(self.jobs, self.scratch)
         except BaseException:

@@ -108,9 +108,9 @@ def join(groups: Sequence[str], memory: int, processes: int) -> int | None:
     return events
 
 
-def kills(events: int) -> int:
-    """How many processes of the group the kernel has killed for its memory."""
-    return sum(int(value) for name, value in _pairs(os.pread(events, 4096, 0)) if name == "oom_kill")
+def kills(events: bytes) -> int:
+    """How many processes of the group the kernel has killed for its memory, from what the file of `join` holds."""
+    return sum(int(value) for name, value in _pairs(events) if name == "oom_kill")
 
 
 def _pairs(data: bytes) -> Iterator[tuple[str, str]]:

@@ -91,6 +91,7 @@ class Zygote:
         self.baseline = 0
         self.events: int | None = None
         self.preference: cgroup.Preference | None = None
+        self.counters = b""
         self.kills = 0
 
     def enter(self) -> None:
@@ -206,8 +207,9 @@ class Zygote:
     def _kernel_killed(self) -> bool:
         """Whether the kernel has killed a process of the group for its memory since the last call."""
         before = self.kills
-        if self.events is not None:
-            self.kills = cgroup.kills(self.events)
+        if self.events is not None and (data := os.pread(self.events, 4096, 0)) != self.counters:
+            self.counters = data
+            self.kills = cgroup.kills(data)
         return self.kills > before
 
     def _kill_tree(self, child: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cleaner.compare.archive import ARCHIVE, keep, restore
 from cleaner.compare.plan import Plan, Run, read_plan
 from cleaner.compare.store import Store
 from cleaner.errors import ConfigError
@@ -58,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.jobs < 1 or options.threads < 1 or options.limit_minutes <= 0:
             raise ConfigError("JOBS, threads and RUN_MINUTES must be at least 1.")
         store = Store(options.runs)
+        if restored := restore(plan, store, options.results / ARCHIVE):
+            print(f"{restored} finished runs taken from {options.results / ARCHIVE}", flush=True)
         return _ACTIONS[options.action](options, plan, store)
     except ConfigError as error:
         print(f"compare: {error}", file=sys.stderr)
@@ -131,9 +135,11 @@ def _report(options: argparse.Namespace, plan: Plan, store: Store) -> int:
 
     results = collect(plan, store)
     write_raw(results, store, options.results)
-    page = results_page(results, options.repeat or shlex.join(sys.argv), store.starts())
+    explanation = os.path.relpath(options.recipe.parent.parent / "docs" / "comparison.md", options.results)
+    page = results_page(results, options.repeat or shlex.join(sys.argv), store.starts(), explanation)
     (options.results / "results.md").write_text(page, encoding="utf-8")
     write_plots(results, options.results / "plots")
+    keep(plan, store, options.results / ARCHIVE)
     print(f"{options.results / 'results.md'}, plots and raw metrics beside it", flush=True)
     return 0
 

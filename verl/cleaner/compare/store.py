@@ -22,7 +22,9 @@ from cleaner.report.run_dir import JsonLines
 
 Status = Literal["missing", "finished", "failed", "interrupted"]
 
-_LOG, _RUN, _END = "started.jsonl", "run.json", "end.json"
+STARTED = "started.jsonl"
+
+_RUN, _END = "run.json", "end.json"
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,21 @@ class Store:
 
     def starts(self) -> list[dict[str, Any]]:
         """Every start and end that was noted, oldest first."""
-        path = self.folder / _LOG
+        path = self.folder / STARTED
         return list(JsonLines(path)) if path.is_file() else []
+
+    def adopt(self, entries: Sequence[dict[str, Any]]) -> None:
+        """Add starts and ends that another store has noted; those that are here already are not doubled."""
+        mine = self.starts()
+        merged = sorted([*mine, *(e for e in entries if e not in mine)], key=lambda entry: str(entry["time"]))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / f"{STARTED}.part"
+        part.write_text("".join(json.dumps(entry) + "\n" for entry in merged), encoding="utf-8")
+        part.replace(self.folder / STARTED)
 
     def _note(self, run: Run, what: str) -> None:
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        append_json_lines(self.folder / _LOG, [{"time": when, "run": run.name, "event": what}])
+        append_json_lines(self.folder / STARTED, [{"time": when, "run": run.name, "event": what}])
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -15,13 +15,15 @@ _NONE = "–"
 _FEW_SEEDS = 8
 
 
-def results_page(results: Results, command: str, starts: Sequence[dict[str, str]]) -> str:
-    """The page `results.md`; `command` repeats the runs, `starts` is the store's account."""
+def results_page(
+    results: Results, command: str, starts: Sequence[dict[str, str]], explanation: str = "../comparison.md"
+) -> str:
+    """The page `results.md`; `command` repeats the runs, `starts` is the store's account, `explanation` a link."""
     plan = results.plan
     parts = [
         "# Comparison of strategies: results",
         "",
-        "Written by `bash recipe/cleaner/compare.sh`; [how it is computed](../comparison.md). Every run generates "
+        f"Written by `bash recipe/cleaner/compare.sh`; [how it is computed]({explanation}). Every run generates "
         f"{plan.runs[0].budget:,} tokens in training, discarded ones and look-aheads included, and is validated "
         f"without rollback at the start and {plan.runs[0].validations} times on the way. A final value is the mean of "
         f"the last {LAST} validations. Differences are to the baseline with the same seed: mean, and 95 % bootstrap "

@@ -310,21 +310,24 @@ def test_jobs_survive_the_whole_service_if_there_is_a_data_folder(start_judge: A
             os.kill(pid, signal.SIGKILL)
     thread.join(5)
     judge.process.wait()
-    _somebody_waits(data, tmp_path, 6000)
+    waiting = _somebody_waits(data, tmp_path)
     again = start_judge("--workers", "1", MAX_EXECUTION_TIME="30", DATA_DIR=data, DRAIN_TIMEOUT="1")
     status = again.get("/status")
     assert status["queue"] + status["running"] == 3
     # As soon as nobody waits for them any more, they are stopped.
+    _redis(again).delete(waiting)
     assert again.prints("print(2)", options={"timeout": "5"}) == "2\n"
 
 
-def _somebody_waits(data: str, folder: Path, milliseconds: int) -> None:
-    """Leave the heartbeat of the web process that had the jobs, for so long: a service drops what nobody waits for."""
+def _somebody_waits(data: str, folder: Path) -> str:
+    """Leave the heartbeat of the web process that had the jobs, without which they are dropped. Returns its key."""
     server = embedded.start(str(folder), data=data)
     try:
         with redis.Redis.from_url(embedded.uri(str(folder))) as client:
             ((_, fields),) = client.xrange("code-judge:long-jobs", count=1)
-            client.set(Keys.alive(Job.from_bytes(fields[b"job"]).reply), 1, px=milliseconds)
+            key = Keys.alive(Job.from_bytes(fields[b"job"]).reply)
+            client.set(key, 1, px=120_000)
+            return key
     finally:
         server.terminate()
         server.wait()

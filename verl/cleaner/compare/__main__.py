@@ -136,7 +136,7 @@ def _report(options: argparse.Namespace, plan: Plan, store: Store) -> int:
     results = collect(plan, store)
     write_raw(results, store, options.results)
     explanation = os.path.relpath(options.recipe.parent.parent / "docs" / "comparison.md", options.results)
-    page = results_page(results, options.repeat or shlex.join(sys.argv), store.starts(), explanation)
+    page = results_page(results, options.repeat or shlex.join(sys.argv), store.starts(plan.runs), explanation)
     (options.results / "results.md").write_text(page, encoding="utf-8")
     write_plots(results, options.results / "plots")
     keep(plan, store, options.results / ARCHIVE)

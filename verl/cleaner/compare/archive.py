@@ -28,7 +28,7 @@ def keep(plan: Plan, store: Store, archive: Path) -> None:
             if store.status(run) == "finished" and all(file.is_file() for file in files):
                 for file in files:
                     _add(tar, f"{run.name}/{file.name}", file.read_bytes())
-        lines = [json.dumps(entry) + "\n" for entry in store.starts()]
+        lines = [json.dumps(entry) + "\n" for entry in store.starts(plan.runs)]
         _add(tar, STARTED, "".join(lines).encode())
 
 

@@ -160,7 +160,7 @@ def write_raw(results: Results, store: Store, folder: Path) -> None:
     _write_csv(folder / "runs.csv", runs, [*_IDENTITY, *columns, *(f"final_{name}" for name in names)])
     columns = ["step", "generated_tokens", "trained_tokens", *names]
     _write_csv(folder / "validations.csv", validations, [*_IDENTITY, *columns])
-    _write_csv(folder / "starts.csv", store.starts(), ["time", "run", "event"])
+    _write_csv(folder / "starts.csv", store.starts(results.plan.runs), ["time", "run", "event"])
     summary = {
         "schema": 1,
         "last": LAST,

@@ -86,10 +86,12 @@ class Store:
         (self.path(run) / _END).write_text(json.dumps(end) + "\n", encoding="utf-8")
         self._note(run, status)
 
-    def starts(self) -> list[dict[str, Any]]:
-        """Every start and end that was noted, oldest first."""
+    def starts(self, runs: Sequence[Run] | None = None) -> list[dict[str, Any]]:
+        """Every start and end that was noted, of these runs or of all, oldest first."""
         path = self.folder / STARTED
-        return list(JsonLines(path)) if path.is_file() else []
+        names = None if runs is None else {run.name for run in runs}
+        entries = list(JsonLines(path)) if path.is_file() else []
+        return [entry for entry in entries if names is None or entry["run"] in names]
 
     def adopt(self, entries: Sequence[dict[str, Any]]) -> None:
         """Add starts and ends that another store has noted; those that are here already are not doubled."""

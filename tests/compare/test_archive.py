@@ -60,6 +60,14 @@ def test_the_account_is_of_the_plans_runs(made, plan_of, tmp_path):
     assert other.starts() == store.starts(one.runs) and len(other.starts()) == 4
 
 
+def test_a_smaller_plan_takes_no_run_out_of_the_archive(made, plan_of, tmp_path):
+    plan, store = made
+    keep(plan, store, tmp_path / ARCHIVE)
+    before = (tmp_path / ARCHIVE).read_bytes()
+    keep(plan_of(seeds=[1]), store, tmp_path / ARCHIVE)
+    assert (tmp_path / ARCHIVE).read_bytes() == before
+
+
 def test_a_finished_run_without_metrics_is_not_kept(made, tmp_path):
     plan, store = made
     (store.path(plan.runs[0]) / "metrics.jsonl").unlink()

@@ -60,6 +60,7 @@ def syscall(name: str, number: int, *args: object) -> int:
 
 
 def checked(name: str, result: int) -> int:
+    """The result of the call `name` of libc, if it is no failure."""
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, f"{name}: {os.strerror(code)}")

@@ -109,9 +109,10 @@ def seed() -> None:
     """Let the next program draw random numbers that no other draws. Done in the zygote, ahead of the fork: the program
     would touch pages for it that the zygote has touched anyway.
     """
-    for name in ("random", "numpy.random"):
-        if name in sys.modules:
-            sys.modules[name].seed(int.from_bytes(os.urandom(4)))
+    if "random" in sys.modules:
+        sys.modules["random"].seed()
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed(list(os.urandom(32)))
 
 
 def main(jobs: socket.socket, scratch: str) -> NoReturn:

@@ -108,7 +108,8 @@ class Zygote:
             os._exit(0)  # the child is process 1; the nursery inherits and reaps it
         own = os.pidfd_open(os.getpid())
         if self.events is not None:
-            self.preference = cgroup.Preference()
+            with contextlib.suppress(OSError):
+                self.preference = cgroup.Preference()
         if not plan.pid:
             kernel.become_subreaper()
         if plan.mount:

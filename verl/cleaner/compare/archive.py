@@ -21,15 +21,24 @@ _FILES = ("run.json", "end.json", METRICS_FILE)
 
 
 def keep(plan: Plan, store: Store, archive: Path) -> None:
-    """Write the plan's finished runs, in the plan's order, without times and owners."""
-    with tarfile.open(archive, "w:xz") as tar:
-        for run in plan.runs:
-            files = [store.path(run) / name for name in _FILES]
-            if store.status(run) == "finished" and all(file.is_file() for file in files):
-                for file in files:
-                    _add(tar, f"{run.name}/{file.name}", file.read_bytes())
-        lines = [json.dumps(entry) + "\n" for entry in store.starts(plan.runs)]
-        _add(tar, STARTED, "".join(lines).encode())
+    """Write the plan's finished runs, without times and owners, beside those of other plans that are there already."""
+    contents: dict[str, bytes] = {}
+    if archive.is_file():
+        with tarfile.open(archive) as tar:
+            contents = {name: _read(tar, name) or b"" for name in tar.getnames()}
+    for run in plan.runs:
+        files = [store.path(run) / name for name in _FILES]
+        if store.status(run) == "finished" and all(file.is_file() for file in files):
+            contents |= {f"{run.name}/{file.name}": file.read_bytes() for file in files}
+    entries = [json.loads(line) for line in contents.get(STARTED, b"").decode().splitlines()]
+    entries += [entry for entry in store.starts(plan.runs) if entry not in entries]
+    entries.sort(key=lambda entry: str(entry["time"]))
+    contents[STARTED] = "".join(json.dumps(entry) + "\n" for entry in entries).encode()
+    part = archive.with_name(f"{archive.name}.part")
+    with tarfile.open(part, "w:xz") as tar:
+        for name in sorted(contents):
+            _add(tar, name, contents[name])
+    part.replace(archive)
 
 
 def restore(plan: Plan, store: Store, archive: Path) -> int:

@@ -21,6 +21,8 @@ from cleaner.graft_credit import geometric_mean_weights, graft_weights, weight_m
 from cleaner.saar.trajectory import Origin
 
 SCRIPT = Path(__file__).with_name("train_on_grafts.py")
+FLOAT32 = 1e-3
+"""What the actor's arithmetic in float32 may lose to float64, which depends on the processor's kernels."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -186,7 +188,7 @@ def test_the_actor_agrees_with_the_server_on_what_was_not_grafted(
         difference = torch.tensor(old).double() - torch.tensor(trajectory.log_probs, dtype=torch.float64)
         ungrafted = torch.tensor(trajectory.origin) == Origin.SAMPLED
         assert ungrafted.any()
-        assert difference[ungrafted].abs().max() < 1e-4
+        assert difference[ungrafted].abs().max() < FLOAT32
 
 
 @pytest.mark.slow
@@ -199,7 +201,7 @@ def test_weights_from_the_actors_log_probs_are_those_of_brute_force(
         for start, stop in trajectory.grafts:
             context, tokens = trajectory.sampled_after(start, stop), trajectory.response[start:stop]
             ratio = clean_log_probs(plain, trajectory)[start:stop] - log_probs_after(plain, context, tokens)
-            torch.testing.assert_close(weights[start:stop].double(), ratio.exp(), rtol=2e-4, atol=0)
+            torch.testing.assert_close(weights[start:stop].double(), ratio.exp(), rtol=FLOAT32, atol=0)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from app.sandbox.capture import Capture
 from app.sandbox.protocol import (
@@ -136,7 +136,7 @@ class Cell:
         try:
             passed += [write for _, write in pipes]
             if len(text) <= _INLINE:
-                order = replace(order, text=text)
+                order = order._replace(text=text)
             else:
                 passed.append(_memory_file("text", text))
             if contents is not None:

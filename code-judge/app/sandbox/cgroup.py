@@ -127,8 +127,8 @@ class Preference:
     """
 
     def __init__(self) -> None:
-        self._file = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
-        self._own = os.read(self._file, 16)
+        self.file = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)  # for a program to close
+        self._own = os.read(self.file, 16)
 
     def offer(self) -> None:
         """The processes that are forked from here on go first."""
@@ -138,10 +138,8 @@ class Preference:
         """This process, and what it forks from here on, is as before."""
         self._write(self._own)
 
-    def close(self) -> None:
-        """In a program, which must not change what its zygote has."""
-        os.close(self._file)
-
     def _write(self, value: bytes) -> None:
-        with contextlib.suppress(OSError):  # a user without rights may not be allowed to lower it again
-            os.pwrite(self._file, value, 0)
+        try:  # noqa: SIM105 - a context manager would be more to touch, for every program
+            os.pwrite(self.file, value, 0)
+        except OSError:
+            pass  # a user without rights may not be allowed to lower it again

@@ -7,6 +7,7 @@ import stat
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 from app.sandbox import cgroup, kernel, landlock, seccomp
 
@@ -76,7 +77,7 @@ def enter_user_namespace() -> None:
 
 def _become_nobody() -> None:
     drop_groups()
-    drop_uid(job_uid(_JOB_UIDS - 1))
+    kernel.perform(drop_uid_calls(job_uid(_JOB_UIDS - 1)))
 
 
 def drop_groups() -> None:
@@ -84,10 +85,12 @@ def drop_groups() -> None:
     os.setgroups([])
 
 
-def drop_uid(uid: int) -> None:
+def drop_uid_calls(uid: int) -> list[kernel.Call]:
     """Become `uid`, with a group of the same number, for ever. Other groups: see `drop_groups`."""
-    os.setresgid(uid, uid, uid)
-    os.setresuid(uid, uid, uid)
+    return [
+        ("setresgid", partial(os.setresgid, uid, uid, uid)),
+        ("setresuid", partial(os.setresuid, uid, uid, uid)),
+    ]
 
 
 def probe(without: frozenset[str] = frozenset()) -> Plan:
@@ -163,7 +166,7 @@ def _try_pid(enter: Callable[[], None]) -> None:
 
 def _try_landlock() -> None:
     kernel.set_no_new_privs()
-    landlock.restrict_self(landlock.ruleset(landlock.abi(), ["/"], []))
+    kernel.perform([landlock.restrict_self_call(landlock.ruleset(landlock.abi(), ["/"], []))])
 
 
 def _try_seccomp() -> None:

@@ -7,8 +7,14 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from collections.abc import Callable, Iterable
+from functools import partial
 
 libc = ctypes.CDLL(None, use_errno=True)
+_holding_the_lock = ctypes.PyDLL(None, use_errno=True)  # the interpreter's, which a child could never get
+
+Call = tuple[str, Callable[[], "int | None"]]
+"""A name and a call into C, with its arguments: prepared before a fork, it touches few pages after it."""
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -67,8 +73,29 @@ def checked(name: str, result: int) -> int:
     return result
 
 
+def perform(calls: Iterable[Call]) -> None:
+    """Make the calls in turn. Raises OSError at the first that fails."""
+    for name, call in calls:
+        if call():
+            checked(name, -1)
+
+
+def fork() -> int:
+    """fork(2), without what `os.fork` has the interpreter and the imported modules do in the child.
+
+    They make locks anew and seed: pages that the kernel then copies, for every child. Only for a process with one
+    thread that holds no lock. What the child forks by `os.fork` is as always. Raises OSError.
+    """
+    return checked("fork", _holding_the_lock.fork())
+
+
 def _prctl(name: str, option: int, a: int = 0, b: int = 0) -> None:
-    checked(name, libc.prctl(ctypes.c_int(option), ctypes.c_ulong(a), ctypes.c_ulong(b), _ZERO, _ZERO))
+    perform([_prctl_call(name, option, a, b)])
+
+
+def _prctl_call(name: str, option: int, a: int = 0, b: int = 0) -> Call:
+    call = partial(libc.prctl, ctypes.c_int(option), ctypes.c_ulong(a), ctypes.c_ulong(b), _ZERO, _ZERO)
+    return name, call
 
 
 def die_with_parent(parent: int, sig: int = signal.SIGKILL) -> None:
@@ -80,7 +107,12 @@ def die_with_parent(parent: int, sig: int = signal.SIGKILL) -> None:
 
 def set_dumpable(dumpable: bool) -> None:
     """False keeps every process without CAP_SYS_PTRACE out of this one's memory and /proc entries."""
-    _prctl("PR_SET_DUMPABLE", _PR_SET_DUMPABLE, int(dumpable))
+    perform([dumpable_call(dumpable)])
+
+
+def dumpable_call(dumpable: bool) -> Call:
+    """`set_dumpable`, prepared."""
+    return _prctl_call("PR_SET_DUMPABLE", _PR_SET_DUMPABLE, int(dumpable))
 
 
 def set_no_new_privs() -> None:
@@ -130,8 +162,10 @@ def drop_bounding_set() -> None:
             return
 
 
-def drop_capabilities() -> None:
+def drop_capabilities_calls() -> list[Call]:
     """Empty the permitted, effective, inheritable and ambient sets of this process."""
-    _prctl("PR_CAP_AMBIENT", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     pointers = ctypes.byref(_CAPABILITY_HEADER), ctypes.byref(_NO_CAPABILITY)
-    syscall("capset", _SYS_CAPSET[_MACHINE], *pointers)
+    return [
+        _prctl_call("PR_CAP_AMBIENT", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL),
+        ("capset", partial(libc.syscall, ctypes.c_long(_SYS_CAPSET[_MACHINE]), *pointers)),
+    ]

@@ -10,6 +10,7 @@ import ctypes
 import os
 import stat
 from collections.abc import Iterable
+from functools import partial
 
 from app.sandbox import kernel
 
@@ -76,6 +77,7 @@ def _allow(ruleset_fd: int, path: str, rights: int) -> None:
         os.close(fd)
 
 
-def restrict_self(ruleset_fd: int) -> None:
+def restrict_self_call(ruleset_fd: int) -> kernel.Call:
     """Put this process and all its future children under the ruleset. Needs no_new_privs."""
-    kernel.checked("landlock_restrict_self", kernel.libc.syscall(_RESTRICT_SELF, ruleset_fd, 0))
+    arguments = (ctypes.c_long(number) for number in (_RESTRICT_SELF, ruleset_fd, 0))
+    return "landlock_restrict_self", partial(kernel.libc.syscall, *arguments)

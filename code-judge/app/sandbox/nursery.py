@@ -16,7 +16,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from app.sandbox import forking, installed, kernel, layers, pages, rootfs, zygote
+from app.sandbox import installed, kernel, layers, pages, rootfs, zygote
 from app.sandbox.protocol import NurseryConfig
 
 if TYPE_CHECKING:
@@ -96,7 +96,6 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps what we fork
     kernel.become_subreaper()
     _forget_the_service()
-    forking.keep_hooks()
     installed.useful()  # looked up once, for all programs
     _serve_layers(config, manager)
 
@@ -134,7 +133,6 @@ def _serve_layers(config: NurseryConfig, manager: socket.socket) -> None:
             gc.collect()
             gc.freeze()  # a collection in a job must not touch, and so copy, the pages of the imports
             pages.collapse()
-            forking.release()
             if layer != layers.math(config.preload):
                 manager.send(b"\n")
             _accept_forever(config, listener, manager, above)

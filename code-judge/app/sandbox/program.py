@@ -22,9 +22,10 @@ import socket
 import sys
 import traceback
 import types
+from functools import partial
 from typing import Any, NoReturn
 
-from app.sandbox import cases, installed, step
+from app.sandbox import cases, installed, kernel, step
 from app.sandbox.protocol import MESSAGE_LIMIT, NurseryConfig, Order
 
 FILENAME = "<code>"
@@ -37,6 +38,8 @@ _STACK = 64 << 20
 SPARE_MIB = 128  # stacks and arenas of threads are reserved long before they are used
 _OPEN_FILES = 256
 _REPORT = 60  # the descriptor of the report; below 64 the kernel has room for it without an allocation
+_TARGETS = (0, 1, 2, _REPORT)
+_main_module = types.ModuleType("__main__")  # the one that the next program runs in
 _ANCILLARY_SIZE = socket.CMSG_SPACE(6 * 4)
 
 
@@ -53,6 +56,8 @@ def prepare() -> None:
         os.close(descriptor)
     _open_streams()
     _answer_interrupts()
+    global _main_module
+    _main_module = _module("__main__")
     sys.argv[:] = [FILENAME]
     for name in [name for name in sys.modules if name == "app" or name.startswith("app.")]:
         del sys.modules[name]  # not the service's: a job's `import app` must fail or find its own
@@ -60,10 +65,15 @@ def prepare() -> None:
 
 def _rehearse() -> None:
     """Run a small program until the interpreter has specialized the code on the way, which writes into it."""
-    for _ in range(_REHEARSALS):
-        order = Order.from_bytes(Order(1.0, True, None, b"x = 1\nprint(x)\nx").to_bytes())
-        _run((order.text or b"").decode(), order.echo_last)
-        _flush()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        for _ in range(_REHEARSALS):
+            kernel.perform([("nothing", partial(int))])
+            message = Order(1.0, True, None, b"x = 1\nprint(x)\nx").to_bytes()
+            socket.send_fds(theirs, [message], [0, 1, 2, _REPORT])
+            order, source, _ = _take(ours)
+            _run(source, order.echo_last, _module("__main__"))
+            _flush()
 
 
 def limit_resources(config: NurseryConfig, spare_mib: int) -> None:
@@ -88,11 +98,9 @@ def limit_resources(config: NurseryConfig, spare_mib: int) -> None:
         resource.setrlimit(name, (value, value))
 
 
-def limit_processes(count: int) -> None:
-    """Set the hard limit of processes and threads. Only where the uid is the job's alone: the kernel counts
-    by uid.
-    """
-    resource.setrlimit(resource.RLIMIT_NPROC, (count, count))
+def limit_processes_call(count: int) -> kernel.Call:
+    """Set the hard limit of processes and threads. Only where the uid is the job's alone: the kernel counts by uid."""
+    return "RLIMIT_NPROC", partial(resource.setrlimit, resource.RLIMIT_NPROC, (count, count))
 
 
 def _virtual_sizes() -> dict[str, int]:
@@ -105,36 +113,14 @@ def _virtual_sizes() -> dict[str, int]:
     return sizes
 
 
-def seed() -> None:
-    """Let the next program draw random numbers that no other draws. Done in the zygote, ahead of the fork: the program
-    would touch pages for it that the zygote has touched anyway.
-    """
-    if "random" in sys.modules:
-        sys.modules["random"].seed()
-    if "numpy.random" in sys.modules:
-        sys.modules["numpy.random"].seed(list(os.urandom(32)))
-
-
 def main(jobs: socket.socket, scratch: str) -> NoReturn:
     """Wait for one order on `jobs` and run it.
 
     Its descriptors: stdin, stdout, stderr, report, the text if the order does not hold it, what its step
     or its tests have.
     """
-    data, ancillary, _, _ = jobs.recvmsg(MESSAGE_LIMIT, _ANCILLARY_SIZE)
-    if not data:
-        os._exit(0)  # the worker left
-    jobs.close()
-    order = Order.from_bytes(data)
-    descriptors = memoryview(ancillary[0][2]).cast("i").tolist()
-    for target, descriptor in zip((0, 1, 2, _REPORT), descriptors, strict=False):
-        os.dup2(descriptor, target, inheritable=target < 3)
-        os.close(descriptor)
-    text = order.text
-    if text is None:
-        with open(descriptors.pop(4), "rb") as file:
-            text = file.read()
-    source = text.decode()
+    order, source, contents = _take(jobs)
+    os.close(jobs.fileno())
     cpu = int(order.timeout) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
     if order.seed is not None:
@@ -144,22 +130,41 @@ def main(jobs: socket.socket, scratch: str) -> NoReturn:
         if "numpy" in sys.modules:
             sys.modules["numpy"].random.seed(order.seed % 2**32)
     if order.step is not None:
-        step.begin(order.step, descriptors[4] if len(descriptors) > 4 else None, _REPORT)
+        step.begin(order.step, contents, _REPORT)
     sys.path.insert(0, scratch)
     if order.cases is not None:
-        with open(descriptors[4], "rb") as file:
+        assert contents is not None
+        with open(contents, "rb") as file:
             tests = cases.Cases(order.cases, file.read(), _REPORT, FILENAME)
-        del order, data  # a program has to look for the nonce elsewhere
-        status = _run(source, False, tests)
+        del order  # a program has to look for the nonce elsewhere
+        status = _run(source, False, _module(_TESTED), tests)
         _flush()
         os._exit(status)  # what the program has left, threads and exit handlers, is none of its tests
-    status = _run(source, order.echo_last)
+    status = _run(source, order.echo_last, _main_module)
     for finish in (_join_threads, atexit._run_exitfuncs, _flush):
         try:
             finish()
         except BaseException:
             status = status or 1
     os._exit(status)
+
+
+def _take(jobs: socket.socket) -> tuple[Order, str, int | None]:
+    """The next order, its text, and the descriptor of what its step or its tests have."""
+    data, ancillary, _, _ = jobs.recvmsg(MESSAGE_LIMIT, _ANCILLARY_SIZE)
+    if not data:
+        os._exit(0)  # the worker left
+    order = Order.from_bytes(data)
+    descriptors = memoryview(ancillary[0][2]).cast("i").tolist()
+    for target in _TARGETS:
+        descriptor = descriptors.pop(0)
+        os.dup2(descriptor, target, target < 3)
+        os.close(descriptor)
+    text = order.text
+    if text is None:
+        with open(descriptors.pop(0), "rb") as file:
+            text = file.read()
+    return order, text.decode(), descriptors[0] if descriptors else None
 
 
 class _EagerStream(io.TextIOWrapper):
@@ -206,8 +211,10 @@ def _answer_interrupts() -> None:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr, sys.__stdout__):
-        with contextlib.suppress(Exception):
+        try:  # noqa: SIM105 - a context manager would be more to touch
             stream.flush()  # type: ignore[union-attr]
+        except Exception:
+            pass
 
 
 def _join_threads() -> None:
@@ -216,12 +223,17 @@ def _join_threads() -> None:
         threading._shutdown()
 
 
-def _run(source: str, echo_last: bool, tests: cases.Cases | None = None) -> int:
-    """Run `source` as the main module, or as one that is tested, not the main one; return the exit status."""
-    module = types.ModuleType("__main__" if tests is None else _TESTED)
+def _module(name: str) -> types.ModuleType:
+    """An empty module for the program, in the place of __main__ and of what else it is called."""
+    module = types.ModuleType(name)
     module.__dict__["__builtins__"] = builtins
     module.__dict__["__file__"] = FILENAME
-    sys.modules["__main__"] = sys.modules[module.__name__] = module
+    sys.modules["__main__"] = sys.modules[name] = module
+    return module
+
+
+def _run(source: str, echo_last: bool, module: types.ModuleType, tests: cases.Cases | None = None) -> int:
+    """Run `source` in `module`, then its tests; return the exit status."""
     lines = source.splitlines(keepends=True)
     linecache.cache[FILENAME] = (len(source), None, lines, FILENAME)
     try:

@@ -13,7 +13,7 @@ import json
 import marshal
 import struct
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.sandbox.isolation import Plan
 
@@ -58,8 +58,7 @@ class NurseryConfig:
         return f"{self.folder}/layer{layer}"
 
 
-@dataclass(frozen=True)
-class Order:
+class Order(NamedTuple):
     """How to run one program. Its stdin comes as a descriptor, its expected output not at all.
 
     `text` is None where it is too long for a message and comes as a descriptor, too. Sent by `marshal`: both sides are
@@ -75,16 +74,15 @@ class Order:
 
     def to_bytes(self) -> bytes:
         """The order as one message."""
-        return marshal.dumps(self.__dict__)
+        return marshal.dumps(tuple(self))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Order:
         """The inverse of to_bytes."""
-        return cls(**marshal.loads(data))
+        return cls._make(marshal.loads(data))
 
 
-@dataclass(frozen=True)
-class Ending:
+class Ending(NamedTuple):
     """How the program with number `sequence` ended: its wait status, and whether it was killed for its
     memory.
     """
@@ -95,12 +93,12 @@ class Ending:
 
     def to_bytes(self) -> bytes:
         """The ending as one message."""
-        return _ENDING.pack(self.sequence, self.status, self.over_memory)
+        return _ENDING.pack(*self)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Ending:
         """The inverse of to_bytes."""
-        return cls(*_ENDING.unpack(data))
+        return cls._make(_ENDING.unpack(data))
 
 
 def command(letter: bytes, sequence: int, limit: int = 0) -> bytes:

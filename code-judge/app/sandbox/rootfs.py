@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 
 from app.sandbox import kernel
 
@@ -117,15 +118,15 @@ def enter(mountpoint: str, owner: int, disk_mib: int, toolchain: Sequence[str] =
 def renew(owner: int, disk_mib: int, below: Sequence[str] = ()) -> bool:
     """Replace the scratch folders by empty ones if anything was left in them; whether anything was. No job may be
     alive. below: what `below_scratch` gave before `enter`."""
-    renewed = False
+    touched = [folder for folder, left in _empty(tuple(below)).items() if not _holds(left)]
+    if not touched:
+        return False
     os.chdir("/")
-    for folder in folders(below):
-        if not _untouched(folder, below):
-            kernel.unmount(folder)
-            _mount_scratch(folder, owner, disk_mib, below)
-            renewed = True
+    for folder in touched:
+        kernel.unmount(folder)
+        _mount_scratch(folder, owner, disk_mib, below)
     os.chdir(home(below))
-    return renewed
+    return True
 
 
 def _mount_scratch(folder: str, owner: int, disk_mib: int, below: Sequence[str]) -> None:
@@ -141,15 +142,25 @@ def _scratch_of(path: str) -> str | None:
     return next((folder for folder in (_TEMPORARY, SHARED_MEMORY) if path.startswith(folder + "/")), None)
 
 
-def _untouched(folder: str, below: Sequence[str]) -> bool:
-    """Whether a scratch folder holds nothing but the ways to what is shown below it."""
+@cache
+def _empty(below: tuple[str, ...]) -> dict[str, dict[str, list[str]]]:
+    """For each scratch folder, what its own and the folders in it hold on the ways to what is shown below it."""
+    return {folder: _ways(folder, below) for folder in folders(below)}
+
+
+def _ways(folder: str, below: Iterable[str]) -> dict[str, list[str]]:
     ways: dict[str, set[str]] = {folder: set()}
     for path in below:
         while _scratch_of(path) == folder:
             parent, _, name = path.rpartition("/")
             ways.setdefault(parent, set()).add(name)
             path = parent
-    return all(set(os.listdir(parent)) == names for parent, names in ways.items())
+    return {parent: sorted(names) for parent, names in ways.items()}
+
+
+def _holds(ways: dict[str, list[str]]) -> bool:
+    """Whether a scratch folder holds that and nothing else."""
+    return all(sorted(os.listdir(parent)) == names for parent, names in ways.items())
 
 
 def _mount_proc(target: str) -> bool:

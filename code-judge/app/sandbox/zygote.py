@@ -16,10 +16,11 @@ import signal
 import socket
 import traceback
 from dataclasses import replace
+from functools import partial
 from typing import NoReturn
 
-from app.sandbox import census, cgroup, forking, kernel, landlock, program, rootfs, seccomp
-from app.sandbox.isolation import drop_groups, drop_uid, enter_user_namespace, job_uid
+from app.sandbox import census, cgroup, kernel, landlock, program, rootfs, seccomp
+from app.sandbox.isolation import drop_groups, drop_uid_calls, enter_user_namespace, job_uid
 from app.sandbox.protocol import (
     INTERRUPT,
     KEEP,
@@ -31,6 +32,7 @@ from app.sandbox.protocol import (
     NurseryConfig,
     parse_command,
 )
+from app.sandbox.seeds import Seeds
 
 
 def become(config: NurseryConfig, control: socket.socket) -> NoReturn:
@@ -91,6 +93,7 @@ class Zygote:
         self.baseline = 0
         self.events: int | None = None
         self.preference: cgroup.Preference | None = None
+        self.doors: list[kernel.Call] = []
         self.counters = b""
         self.kills = 0
 
@@ -130,13 +133,15 @@ class Zygote:
         kernel.set_dumpable(False)
         self.baseline = census.resident(os.getpid())
         program.prepare()
+        self._prepare_doors()
         socket.send_fds(self.control, [json.dumps({"pid": os.getpid()}).encode()], [own])
         os.close(own)
 
     def serve(self) -> None:
         """Fork programs until the worker hangs up."""
+        seeds = Seeds()
         while True:
-            program.seed()
+            seeds.renew()
             child = self._fork()
             if child == 0:
                 self._become_program()
@@ -152,9 +157,9 @@ class Zygote:
 
     def _fork(self) -> int:
         if self.preference is None:
-            return forking.fork()
+            return kernel.fork()
         self.preference.offer()
-        child = forking.fork()
+        child = kernel.fork()
         if child:
             self.preference.withdraw()
         return child
@@ -170,8 +175,10 @@ class Zygote:
         poller.register(self.control, select.POLLIN)
         try:
             while True:
-                ready = {descriptor for descriptor, _ in poller.poll()}
-                if self.control.fileno() not in ready:  # commands first: one says what stays after the end
+                ready = poller.poll()
+                if (
+                    len(ready) == 1 and ready[0][0] == ended
+                ):  # commands first: one says what stays after the end
                     break
                 message = self.control.recv(MESSAGE_LIMIT)
                 if not message:
@@ -262,6 +269,7 @@ class Zygote:
             self._make_scratch()
         if renewed:
             self._make_ruleset()  # a rule holds on to the folder itself, not to its name
+            self._prepare_doors()
 
     def _remove_scratch(self) -> None:
         if self.plan.mount:
@@ -275,28 +283,32 @@ class Zygote:
                     os.chmod(os.path.join(folder, name), 0o700)
         shutil.rmtree(self.scratch, ignore_errors=True)
 
+    def _prepare_doors(self) -> None:
+        """Put together what each program process does before it takes a job."""
+        plan = self.plan
+        doors: list[kernel.Call] = []
+        if plan.uid:
+            doors += drop_uid_calls(self.uid)
+        if not plan.pid:  # the end of process 1 ends its whole namespace
+            # after the change of user, which would clear it
+            doors.append(("die with parent", partial(kernel.die_with_parent, os.getpid())))
+        if plan.user or (os.geteuid() == 0 and not plan.uid):
+            doors += kernel.drop_capabilities_calls()
+        # Only our own memory counts from here; a sibling of the same job may look, the domain keeps others out.
+        doors.append(kernel.dumpable_call(True))
+        if self.ruleset is not None:
+            doors.append(landlock.restrict_self_call(self.ruleset))
+        if plan.uid or plan.user:
+            doors.append(program.limit_processes_call(self.config.processes))
+        preference = None if self.preference is None else self.preference.file
+        ours = [self.ruleset, self.events, preference, self.control.fileno()]
+        doors += [("close", partial(os.close, file)) for file in ours if file is not None]
+        self.doors = doors
+
     def _become_program(self) -> NoReturn:
         """Close the remaining doors, wait for a job, run it."""
         try:
-            if self.plan.uid:
-                drop_uid(self.uid)
-            if not self.plan.pid:  # the end of process 1 ends its whole namespace
-                kernel.die_with_parent(os.getppid())  # after the change of user, which would clear it
-            if os.geteuid() == 0 or self.plan.user:
-                kernel.drop_capabilities()
-            # Only our own memory counts from here; a sibling of the same job may look, the domain keeps
-            # others out.
-            kernel.set_dumpable(True)
-            if self.ruleset is not None:
-                landlock.restrict_self(self.ruleset)
-                os.close(self.ruleset)
-            if self.plan.uid or self.plan.user:
-                program.limit_processes(self.config.processes)
-            if self.events is not None:
-                os.close(self.events)
-            if self.preference is not None:
-                self.preference.close()
-            self.control.close()
+            kernel.perform(self.doors)
             program.main(self.jobs, self.scratch)
         except BaseException:
             traceback.print_exc()

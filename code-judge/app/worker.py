@@ -217,8 +217,11 @@ class Worker:
         if job.steps is not None and job.steps.language == "cpp":
             return _NATIVE
         if job.cases is not None and job.cases.expected is None:
-            return layers.choose("\n".join((job.text, *job.cases.tests)), self.config.preload)
-        return layers.choose(job.text, self.config.preload)
+            return self._layer_of("\n".join((job.text, *job.cases.tests)), job)
+        return self._layer_of(job.text, job)
+
+    def _layer_of(self, text: str, job: Job) -> int:
+        return layers.choose(text, self.config.preload, seeded=job.seed is not None)
 
     def _run_in(self, cell: Cell, job: Job) -> dict[str, Any]:
         """The answer of a job. Raises SandboxLost and ClientLeft."""

@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 _WARM_UPS = {
     "numpy": """
 import numpy as np
-import numpy.random, numpy.linalg, numpy.fft, numpy.polynomial
-str(np.linalg.inv(np.eye(2)) @ np.arange(2.0)), np.random.default_rng(0).random()
+str(np.linalg.inv(np.eye(2)) @ np.arange(2.0))
+""",
+    "numpy.random": """
+import numpy.random
+numpy.random.default_rng(0).random()
 """,
     "sympy": """
 import sympy as s

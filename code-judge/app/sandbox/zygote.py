@@ -175,10 +175,8 @@ class Zygote:
         poller.register(self.control, select.POLLIN)
         try:
             while True:
-                ready = poller.poll()
-                if (
-                    len(ready) == 1 and ready[0][0] == ended
-                ):  # commands first: one says what stays after the end
+                ready = poller.poll()  # commands first: one says what stays after the end
+                if len(ready) == 1 and ready[0][0] == ended:
                     break
                 message = self.control.recv(MESSAGE_LIMIT)
                 if not message:

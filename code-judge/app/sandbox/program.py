@@ -72,7 +72,9 @@ def _rehearse() -> None:
             message = Order(1.0, True, None, b"x = 1\nprint(x)\nx").to_bytes()
             socket.send_fds(theirs, [message], [0, 1, 2, _REPORT])
             order, source, _ = _take(ours)
-            _run(source, order.echo_last, _module("__main__"))
+            _, echo_last, *_ = order
+            _run(source, echo_last, _module("__main__"))
+            _join_threads()
             _flush()
 
 
@@ -113,34 +115,35 @@ def _virtual_sizes() -> dict[str, int]:
     return sizes
 
 
-def main(jobs: socket.socket, scratch: str) -> NoReturn:
-    """Wait for one order on `jobs` and run it.
+def main(jobs: socket.socket, descriptor: int, scratch: str) -> NoReturn:
+    """Wait for one order on `jobs`, which has `descriptor`, and run it.
 
     Its descriptors: stdin, stdout, stderr, report, the text if the order does not hold it, what its step
     or its tests have.
     """
     order, source, contents = _take(jobs)
-    os.close(jobs.fileno())
-    cpu = int(order.timeout) + 2
+    os.close(descriptor)
+    timeout, echo_last, seed, _, wanted, plan = order
+    cpu = int(timeout) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
-    if order.seed is not None:
+    if seed is not None:
         import random
 
-        random.seed(order.seed)
+        random.seed(seed)
         if "numpy" in sys.modules:
-            sys.modules["numpy"].random.seed(order.seed % 2**32)
-    if order.step is not None:
-        step.begin(order.step, contents, _REPORT)
+            sys.modules["numpy"].random.seed(seed % 2**32)
+    if wanted is not None:
+        step.begin(wanted, contents, _REPORT)
     sys.path.insert(0, scratch)
-    if order.cases is not None:
+    if plan is not None:
         assert contents is not None
         with open(contents, "rb") as file:
-            tests = cases.Cases(order.cases, file.read(), _REPORT, FILENAME)
-        del order  # a program has to look for the nonce elsewhere
+            tests = cases.Cases(plan, file.read(), _REPORT, FILENAME)
+        del order, plan  # a program has to look for the nonce elsewhere
         status = _run(source, False, _module(_TESTED), tests)
         _flush()
         os._exit(status)  # what the program has left, threads and exit handlers, is none of its tests
-    status = _run(source, order.echo_last, _main_module)
+    status = _run(source, echo_last, _main_module)
     for finish in (_join_threads, atexit._run_exitfuncs, _flush):
         try:
             finish()

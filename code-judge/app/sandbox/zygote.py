@@ -78,6 +78,7 @@ class Zygote:
         self.plan = config.plan
         self.control = control
         self.jobs = jobs
+        self.jobs_descriptor = jobs.fileno()
         self.uid = job_uid(slot) if self.plan.uid else os.geteuid()
         self.below = rootfs.below_scratch(config.toolchain) if self.plan.mount else []
         self.scratch = f"{config.folder}/scratch{slot}-{os.getpid()}"
@@ -307,7 +308,7 @@ class Zygote:
         """Close the remaining doors, wait for a job, run it."""
         try:
             kernel.perform(self.doors)
-            program.main(self.jobs, self.scratch)
+            program.main(self.jobs, self.jobs_descriptor, self.scratch)
         except BaseException:
             traceback.print_exc()
         finally:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ def _plan(options: argparse.Namespace, plan: Plan, store: Store) -> int:
 def _run(options: argparse.Namespace, plan: Plan, store: Store) -> int:
     from cleaner.compare.rows_and_models import provide_model, provide_rows
     from cleaner.compare.runner import Runner, training_command
+    from cleaner.compare.starting_models import digest
 
     todo = _todo(plan, store, options.retry_failed)
     if todo:
@@ -101,8 +103,12 @@ def _run(options: argparse.Namespace, plan: Plan, store: Store) -> int:
         models = {}
         for task in {run.task.name: run.task for run in todo}.values():
             if task.coldstart is not None:
-                print(f"cold start of task {task.name}, unless it is in the cache", flush=True)
-            models[task.name] = provide_model(task, quickstart, options.cache, options.judge_url)
+                print(f"cold start of task {task.name}, unless its model is there", flush=True)
+            models[task.name] = provide_model(
+                task, quickstart, options.cache, options.results, options.judge_url
+            )
+        store = replace(store, models={task: digest(model) for task, model in models.items()})
+        todo = _todo(plan, store, options.retry_failed)
         for run in todo:
             provide_rows(run.task, run.seed, options.cache)
 

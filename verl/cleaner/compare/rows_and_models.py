@@ -13,6 +13,7 @@ from typing import Any
 
 from cleaner.compare.parentage import end_with_parent
 from cleaner.compare.plan import TaskSet
+from cleaner.compare.starting_models import keep_model, kept_model
 from cleaner.data.make_rows import make_rows
 from cleaner.errors import ConfigError
 
@@ -48,12 +49,21 @@ def model_folder(task: TaskSet, quickstart: Path, cache: Path) -> Path:
     return cache / f"model-{task.name}-{_checksum(sources, settings)}"
 
 
-def provide_model(task: TaskSet, quickstart: Path, cache: Path, judge_url: str) -> Path:
-    """The folder, made if it is not there, which takes some minutes.
+def provide_model(task: TaskSet, quickstart: Path, cache: Path, results: Path, judge_url: str) -> Path:
+    """Folder of the model that the task's runs start from: the one kept in `results`, else one that is made, which
+    takes some minutes, and kept there.
 
     Raises:
         ConfigError: the cold start failed; the message names its log.
     """
+    folder = kept_model(task.name, results, cache)
+    if folder is None:
+        folder = _make_model(task, quickstart, cache, judge_url)
+        keep_model(task.name, folder, results)
+    return folder
+
+
+def _make_model(task: TaskSet, quickstart: Path, cache: Path, judge_url: str) -> Path:
     folder = model_folder(task, quickstart, cache)
     if task.coldstart is None or (folder / "config.json").is_file():
         return folder

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,9 +29,10 @@ _RUN, _END = "run.json", "end.json"
 
 @dataclass(frozen=True)
 class Store:
-    """See the module's text."""
+    """See the module's text. `models`: of tasks, what their models are told by (`starting_models`), once known."""
 
     folder: Path
+    models: Mapping[str, str] = field(default_factory=dict)
 
     def path(self, run: Run) -> Path:
         """The run's directory."""
@@ -41,7 +42,7 @@ class Store:
         """How the run stands.
 
         Raises:
-            ConfigError: the directory holds a run that was made with other settings.
+            ConfigError: the directory holds a run that was made with other settings or from another model.
         """
         about = _read(self.path(run) / _RUN)
         if about is None:
@@ -49,6 +50,13 @@ class Store:
         if about.get("fingerprint") != run.fingerprint:
             raise ConfigError(
                 f"{self.path(run)} holds a run with other settings. Give another RUNS_DIR, or move that folder away."
+            )
+        model = self.models.get(run.task.name)
+        if model is not None and about.get("model") != model:
+            raise ConfigError(
+                f"{self.path(run)} holds a run that started from model {about.get('model') or 'unknown'}, and the one "
+                f"here is {model}: they can't be compared. Give another OUTPUT_DIR and RUNS_DIR, or put the archive of "
+                f"that model into OUTPUT_DIR/models."
             )
         end = _read(self.path(run) / _END)
         # A run whose end nobody wrote was stopped with its runner.
@@ -73,6 +81,7 @@ class Store:
             "seed": run.seed,
             "budget": run.budget,
             "validations": run.validations,
+            "model": self.models.get(run.task.name),
             "overrides": run.overrides,
             "command": list(command),
         }

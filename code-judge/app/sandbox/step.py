@@ -18,8 +18,6 @@ from typing import Any, NoReturn
 NOT_STARTED = b"not started\n"  # in the report: the program was never run, by no fault of its own
 _LENGTH = struct.Struct("=q")
 _ABSENT = -1
-# Python ignores these; what is ignored stays ignored across an exec.
-_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -130,6 +128,8 @@ def received(paths: tuple[str, ...], data: bytes) -> dict[str, bytes]:
 
 
 def _execute(argv: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
-    for number in _IGNORED:
-        signal.signal(number, signal.SIG_DFL)
+    # What is ignored stays ignored across an exec: by Python, by us, by the shell that started us (nohup).
+    for number in signal.valid_signals():
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     os.execve(argv[0], argv, environment)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -265,3 +266,14 @@ def test_a_job_with_steps_survives_its_way_and_old_jobs_still_decode() -> None:
     plain = Job("1", "reply", "text", "", None, 2.0, False, None, 60.0)
     old = plain.to_bytes().replace(b',"steps":null', b"")
     assert b"steps" not in old and Job.from_bytes(old) == plain and plain.longest == 2.0
+
+
+def test_a_program_that_is_executed_ignores_no_signal_that_the_services_shell_ignored() -> None:
+    shown = "import signal; print([int(n) for n in (1, 2, 3) if signal.getsignal(n) == signal.SIG_IGN])"
+    starter = (
+        "import signal, sys; from app.sandbox import step\n"
+        "for number in (1, 2, 3): signal.signal(number, signal.SIG_IGN)\n"
+        f"step._execute((sys.executable, '-c', {shown!r}), {{}})"
+    )
+    done = subprocess.run([sys.executable, "-c", starter], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n", done.stderr

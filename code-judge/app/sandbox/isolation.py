@@ -86,7 +86,7 @@ def drop_groups() -> None:
 
 
 def drop_uid_calls(uid: int) -> list[kernel.Call]:
-    """Become `uid`, with a group of the same number, for ever. Other groups: see `drop_groups`."""
+    """What makes a process become `uid`, with a group of that number, for ever. Other groups: see `drop_groups`."""
     return [
         ("setresgid", partial(os.setresgid, uid, uid, uid)),
         ("setresuid", partial(os.setresuid, uid, uid, uid)),

@@ -163,7 +163,7 @@ def drop_bounding_set() -> None:
 
 
 def drop_capabilities_calls() -> list[Call]:
-    """Empty the permitted, effective, inheritable and ambient sets of this process."""
+    """What empties the permitted, effective, inheritable and ambient sets of a process."""
     pointers = ctypes.byref(_CAPABILITY_HEADER), ctypes.byref(_NO_CAPABILITY)
     return [
         _prctl_call("PR_CAP_AMBIENT", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL),

@@ -78,6 +78,6 @@ def _allow(ruleset_fd: int, path: str, rights: int) -> None:
 
 
 def restrict_self_call(ruleset_fd: int) -> kernel.Call:
-    """Put this process and all its future children under the ruleset. Needs no_new_privs."""
+    """What puts a process and all its future children under the ruleset. Needs no_new_privs."""
     arguments = (ctypes.c_long(number) for number in (_RESTRICT_SELF, ruleset_fd, 0))
     return "landlock_restrict_self", partial(kernel.libc.syscall, *arguments)

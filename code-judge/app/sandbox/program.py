@@ -101,7 +101,7 @@ def limit_resources(config: NurseryConfig, spare_mib: int) -> None:
 
 
 def limit_processes_call(count: int) -> kernel.Call:
-    """Set the hard limit of processes and threads. Only where the uid is the job's alone: the kernel counts by uid."""
+    """What limits processes and threads for good. Only where the uid is the job's alone: the kernel counts by uid."""
     return "RLIMIT_NPROC", partial(resource.setrlimit, resource.RLIMIT_NPROC, (count, count))
 
 

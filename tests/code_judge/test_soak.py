@@ -10,7 +10,10 @@ import contextlib
 import json
 import os
 import random
+import signal
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ CLIENTS = 16
 LIMIT = "0.3"  # seconds of a program that never ends
 _JSON = {"content-type": "application/json"}
 _SEED = 20261126
+_CONNECTIONS = 16  # to Redis, at most, of a web process
 _GROWTH = 10 << 20  # bytes that a process may have grown by
 
 DAEMON = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(60)\nprint(N)"
@@ -126,6 +130,7 @@ def _soak(judge: Any, folder: str) -> None:
     assert asyncio.run(_run(judge.url, range(warm))) == []
     assert eventually(lambda: _idle(judge), 5)
     _use_every_layer(judge)
+    _use_every_connection(judge)
     processes = judge.processes()
     files = _files(folder)
     before = {pid: (_resident(pid), _descriptors(pid)) for pid in processes}
@@ -152,6 +157,23 @@ def _use_every_layer(judge: Any) -> None:
         solution = f"{name}\nimport time; time.sleep(0.05)"
         answer = judge.post("/run/batch", {"submissions": [{"solution": solution}] * 12})
         assert all(result["run_success"] for result in answer["results"])
+
+
+def _use_every_connection(judge: Any) -> None:
+    """Let each process open all its connections to Redis, for they are opened only when needed and then kept: a
+    worker's second one for a program that takes its time, a web process's while others are in use.
+    """
+    solution = "import time; time.sleep(0.7)"
+    answer = judge.post("/run/batch", {"submissions": [{"solution": solution}] * 4})
+    assert all(result["run_success"] for result in answer["results"])
+    with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        os.kill(judge.redis_pid(), signal.SIGSTOP)
+        try:
+            answers = [pool.submit(judge.get, "/status") for _ in range(_CONNECTIONS)]
+            time.sleep(0.5)
+        finally:
+            os.kill(judge.redis_pid(), signal.SIGCONT)
+        assert all("queue" in answer.result() for answer in answers)
 
 
 def _idle(judge: Any) -> bool:

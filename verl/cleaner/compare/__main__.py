@@ -82,7 +82,7 @@ def _plan(options: argparse.Namespace, plan: Plan, store: Store) -> int:
     for run in plan.runs:
         seconds = store.seconds(run)
         print(f"{store.status(run):<12} {run.name}{'' if seconds is None else f'  {seconds:.0f} s'}")
-    known = {run: seconds for run in plan.runs if (seconds := store.seconds(run)) is not None}
+    known = [(run, seconds) for run in plan.runs if (seconds := store.seconds(run)) is not None]
     total = sum(_expected(run, known) for run in todo) / options.jobs
     basis = f"from {len(known)} finished runs" if known else "a guess, no run has finished yet"
     print(f"{len(plan.runs)} runs, {len(todo)} to do: about {total / 60:.0f} minutes ({basis}).")
@@ -162,14 +162,14 @@ def _todo(plan: Plan, store: Store, retry_failed: bool) -> list[Run]:
     return [run for run in plan.runs if store.status(run) not in done]
 
 
-def _expected(run: Run, known: dict[Run, float]) -> float:
+def _expected(run: Run, known: Sequence[tuple[Run, float]]) -> float:
     """Seconds of a run: the mean of finished runs of its task and arm, else of its task, else of all."""
     for same in (
         lambda other: (other.task.name, other.arm.name) == (run.task.name, run.arm.name),
         lambda other: other.task.name == run.task.name,
         lambda other: True,
     ):
-        seconds = [value for other, value in known.items() if same(other)]
+        seconds = [value for other, value in known if same(other)]
         if seconds:
             return sum(seconds) / len(seconds)
     return _GUESSED_SECONDS

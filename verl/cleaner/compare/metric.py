@@ -1,9 +1,9 @@
 """`python -m cleaner.compare.metric RESULTS [METRIC ...]`: how the arms differ in any metric of the validations.
 
 RESULTS is a comparison's folder of results, with `runs.tar.xz`. Prints, for each task and metric, the baseline's value
-at the start and at the end, and each arm's difference to it, paired by seed: mean, 95 % bootstrap interval, and every
-seed's. Without a METRIC it lists those that the runs logged. A metric that some validations lack, as an error class
-that did not occur, counts as 0 there.
+at the start and at the end, and each arm's difference to it, paired by seed: mean, 95 % bootstrap interval (bold as in
+`results.md`), and every seed's. Without a METRIC it lists those that the runs logged. A metric that some validations
+lack, as an error class that did not occur, counts as 0 there.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cleaner.compare.archive import ARCHIVE
 from cleaner.compare.estimates import paired_difference
 from cleaner.compare.plan import BASELINE
 from cleaner.compare.results import LAST
+from cleaner.compare.tables import difference, table
 from cleaner.errors import ConfigError
 from cleaner.report.run_dir import METRICS_FILE, RunDirectory
 
@@ -76,7 +77,7 @@ def lines(runs: Runs, metric: str) -> list[Line]:
     """
     if metric not in names(runs):
         raise ConfigError(f"no run logged {metric!r}; without a metric, the command lists all.")
-    table = []
+    found = []
     for task, arms in runs.items():
         if metric not in names({task: arms}):
             continue
@@ -87,31 +88,28 @@ def lines(runs: Runs, metric: str) -> list[Line]:
             }
             start = {seed: each[0] for seed, each in values.items()}
             end = {seed: sum(each[-LAST:]) / len(each[-LAST:]) for seed, each in values.items()}
-            table.append(Line(task, metric, arm, start, end))
-    return table
+            found.append(Line(task, metric, arm, start, end))
+    return found
 
 
-def page(table: Sequence[Line]) -> str:
+def page(found: Sequence[Line]) -> str:
     """The lines as a Markdown table."""
-    rows = ["| task | metric | arm | seeds | start → end, or difference | by seed |", "|" + " --- |" * 6]
+    rows = []
     baseline: Mapping[int, float] = {}
-    for line in table:
+    for line in found:
         if line.arm == BASELINE:
             baseline = line.end
             value = f"{_mean(line.start):.3f} → {_mean(line.end):.3f}"
             by_seed = " ".join(f"{line.end[seed]:.3f}" for seed in sorted(line.end))
         else:
             both = sorted(line.end.keys() & baseline.keys())
-            difference = paired_difference(line.end, baseline)
-            value = "no seed in common"
-            if difference is not None:
-                value = f"{difference.mean:+.3f}"
-                if difference.low is not None and difference.high is not None:
-                    value += f" [{difference.low:+.3f}, {difference.high:+.3f}]"
+            value = difference(paired_difference(line.end, baseline), len(both))
             by_seed = " ".join(f"{line.end[seed] - baseline[seed]:+.3f}" for seed in both)
-        cells = [line.task, f"`{line.metric}`", f"`{line.arm}`", str(len(line.end)), value, by_seed]
-        rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+        rows.append(
+            [line.task, f"`{line.metric}`", f"`{line.arm}`", str(len(line.end)), value, by_seed],
+        )
+    titles = ["task", "metric", "arm", "seeds", "start → end, or difference", "by seed"]
+    return "\n".join(table(titles, rows))
 
 
 def _mean(values: Mapping[int, float]) -> float:

@@ -79,9 +79,9 @@ def _finals(plan: Plan, figures: Sequence[ArmFigures]) -> list[str]:
                 start = each.start.get(measure.name)
                 cells.append(f"{_plain(start)} → {_plain(value)}")
             else:
-                cells.append(_difference(each.final_difference.get(measure.name), len(each.seeds)))
+                cells.append(difference(each.final_difference.get(measure.name), len(each.seeds)))
         rows.append(cells)
-    return _table(titles, rows)
+    return table(titles, rows)
 
 
 def _ratios(figures: Sequence[ArmFigures]) -> list[str]:
@@ -91,7 +91,7 @@ def _ratios(figures: Sequence[ArmFigures]) -> list[str]:
         for each in figures
         if each.arm != BASELINE
     ]
-    return _table(["arm", *(titles[name] for name in CROSSINGS)], rows)
+    return table(["arm", *(titles[name] for name in CROSSINGS)], rows)
 
 
 def _means(figures: Sequence[ArmFigures]) -> list[str]:
@@ -109,7 +109,7 @@ def _means(figures: Sequence[ArmFigures]) -> list[str]:
             *(
                 _plain(each.mean.get(m.name))
                 if each.arm == BASELINE
-                else _difference(each.mean_difference.get(m.name), len(each.seeds))
+                else difference(each.mean_difference.get(m.name), len(each.seeds))
                 for m in MEASURES
             ),
         ]
@@ -122,7 +122,7 @@ def _means(figures: Sequence[ArmFigures]) -> list[str]:
         else:
             cells += [_NONE] * 3
         rows.append(cells)
-    return _table(titles, rows)
+    return table(titles, rows)
 
 
 def _seeds(each: ArmFigures) -> str:
@@ -136,8 +136,8 @@ def _plain(interval: Interval | None) -> str:
     return _NONE if interval is None else f"{interval.mean:.3f}"
 
 
-def _difference(interval: Interval | None, seeds: int) -> str:
-    """Bold where the interval excludes 0 and there are seeds enough to believe it."""
+def difference(interval: Interval | None, seeds: int) -> str:
+    """Mean and interval, bold where it excludes 0 and there are seeds enough to believe it."""
     many = seeds >= _FEW_SEEDS
     if interval is None:
         return _NONE
@@ -162,6 +162,7 @@ def _times(value: float) -> str:
     return "not reached" if math.isinf(value) else f"{value:.2f}"
 
 
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
     lines = [titles, ["---"] * len(titles), *rows]
     return ["| " + " | ".join(line) + " |" for line in lines]

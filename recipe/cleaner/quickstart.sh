@@ -168,9 +168,12 @@ if [ "$status" -ne 0 ]; then
 fi
 
 phase "results"
-LAST=$(cat "$LATEST")
 rm -rf "$OUTPUT_DIR/huggingface"
-cp -r "$OUTPUT_DIR/checkpoints/global_step_$LAST/actor/huggingface" "$OUTPUT_DIR/huggingface"
+if [ -f "$LATEST" ]; then
+    cp -r "$OUTPUT_DIR/checkpoints/global_step_$(cat "$LATEST")/actor/huggingface" "$OUTPUT_DIR/huggingface"
+else
+    echo "quickstart: no checkpoint was saved (trainer.save_freq), so no model either."
+fi
 "$PY" -m cleaner.report "$OUTPUT_DIR"
 phase "done" "$OUTPUT_DIR"
 echo "        curves and trajectories, in a browser: $OUTPUT_DIR/report.html"

@@ -85,3 +85,28 @@ def test_the_comparison_that_is_shipped_can_be_read(request):
     assert {problem for task in plan.tasks for problem in task.problems} <= ALL_TASKS.keys()
     assert plan.arms[0].name == "baseline"
     assert len({run.fingerprint for run in plan.runs}) == len(plan.runs)
+    large = read_plan(
+        folder, tasks=["quickstart"], arms=[], seeds=[1], budget=1000, validations=1, model="smollm2"
+    )
+    assert len(large.runs) == len(plan.arms)
+
+
+def test_another_models_sizes_come_after_those_of_all_runs_and_before_the_tasks(plan_of, recipe):
+    (recipe / "smollm2.yaml").write_text("set: [data.train_batch_size=4]\n")
+    assert plan_of(model="smollm2").runs[0].overrides[:3] == [
+        "trainer.save_freq=-1",
+        "data.train_batch_size=4",
+        "data.max_response_length=256",
+    ]
+    assert plan_of(model="smollm2").runs[0].fingerprint != plan_of().runs[0].fingerprint
+
+
+def test_a_cold_start_of_the_small_model_is_refused_for_another(plan_of, recipe):
+    (recipe / "smollm2.yaml").write_text("set: []\n")
+    cold = "coldstart: {steps: 1, traces: 1, evaluate: 1}\n"
+    (recipe / "tasks" / "cold.yaml").write_text((recipe / "tasks" / "short.yaml").read_text() + cold)
+    with pytest.raises(ConfigError, match="TASKS=cold with MODEL=smollm2.*TASKS=quickstart"):
+        plan_of(model="smollm2")
+    assert plan_of(model="smollm2", tasks=["short"]).runs
+    with pytest.raises(ConfigError, match="unknown model 'smollm'. Did you mean 'smollm2'"):
+        plan_of(model="smollm", tasks=["short"])

@@ -83,3 +83,10 @@ def test_a_broken_archive_is_told_with_its_name(tmp_path):
     (tmp_path / MODELS / "short.tar.xz").write_bytes(b"not a tar")
     with pytest.raises(ConfigError, match=r"short\.tar\.xz cannot be unpacked"):
         kept_model("short", tmp_path, tmp_path / "cache")
+
+
+def test_a_model_too_large_for_a_repository_is_not_kept(model, tmp_path):
+    with (model / "model.safetensors").open("r+b") as weights:
+        weights.truncate(64 * 2**20 + 1)
+    keep_model("short", model, tmp_path / "results")
+    assert kept_model("short", tmp_path / "results", tmp_path / "cache") is None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cleaner.compare.archive import ARCHIVE, keep, restore
-from cleaner.compare.plan import Plan, Run, read_plan
+from cleaner.compare.plan import MODELS, Plan, Run, read_plan
 from cleaner.compare.store import Store
 from cleaner.errors import ConfigError
 
@@ -29,6 +29,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
     parser.add_argument("--results", type=Path, required=True, help="folder of tables, plots and raw metrics")
     parser.add_argument("--cache", type=Path, required=True, help="folder of rows and models")
+    parser.add_argument("--model", default=MODELS[0], help=f"what runs start from: {' or '.join(MODELS)}")
+    parser.add_argument("--model-folder", type=Path, help="its folder (default: the quick start's, in the recipe)")
     parser.add_argument("--tasks", nargs="*", default=[])
     parser.add_argument("--arms", nargs="*", default=[])
     parser.add_argument("--seeds", nargs="+", type=int, required=True)
@@ -57,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             budget=options.budget,
             validations=options.validations,
             extra=options.override,
+            model=options.model,
         )
         if options.jobs < 1 or options.threads < 1 or options.limit_minutes <= 0:
             raise ConfigError("JOBS, threads and RUN_MINUTES must be at least 1.")
@@ -99,7 +102,7 @@ def _run(options: argparse.Namespace, plan: Plan, store: Store) -> int:
     todo = _todo(plan, store, options.retry_failed)
     if todo:
         _check_arms(options, plan)
-        quickstart = options.recipe / "quickstart" / "model"
+        quickstart = options.model_folder or options.recipe / "quickstart" / "model"
         models = {}
         for task in {run.task.name: run.task for run in todo}.values():
             if task.coldstart is not None:

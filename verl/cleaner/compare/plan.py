@@ -16,6 +16,9 @@ from cleaner.errors import ConfigError
 
 BASELINE = "baseline"
 
+#: Models that runs can start from. Another than the first has a file of its sizes, `<model>.yaml`.
+MODELS = ("tiny", "smollm2")
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -107,6 +110,7 @@ def read_plan(
     budget: int,
     validations: int,
     extra: Sequence[str] = (),
+    model: str = MODELS[0],
 ) -> Plan:
     """Read the files in `folder` and choose from them.
 
@@ -114,9 +118,11 @@ def read_plan(
         tasks, arms: names; empty: all. The baseline is added where it is not named: the others are compared with it.
         budget: generated tokens of a run. validations: how often it is validated within them.
         extra: overrides of all arms.
+        model: one of `MODELS`. What its file sets comes after `run.yaml`.
 
     Raises:
-        ConfigError: an unknown name, a file that cannot be read or that lacks a key.
+        ConfigError: an unknown name, a file that cannot be read or that lacks a key, a task whose cold start is for
+            another model.
     """
     known_arms = {
         name: Arm(
@@ -134,6 +140,13 @@ def read_plan(
         chosen_arms = [BASELINE, *chosen_arms]
     chosen_tasks = [_task(known_tasks[name]) for name in _choose(tasks, known_tasks, "task")]
     common = _texts(_read(folder / "run.yaml"), "set", "run.yaml")
+    if _choose([model], dict.fromkeys(MODELS), "model") != [MODELS[0]]:
+        common += _texts(_read(folder / f"{model}.yaml"), "set", f"{model}.yaml")
+        if own := [task.name for task in chosen_tasks if task.coldstart is not None]:
+            raise ConfigError(
+                f"TASKS={' '.join(own)} with MODEL={model}: their cold start is for MODEL={MODELS[0]}. Choose tasks "
+                f"without one, such as TASKS=quickstart."
+            )
     for name, number in (("BUDGET", budget), ("VALIDATIONS", validations)):
         if number < 1:
             raise ConfigError(f"{name}={number} must be at least 1.")

@@ -36,7 +36,7 @@ def provide_rows(task: TaskSet, seed: int, cache: Path) -> Path:
 
 
 def model_folder(task: TaskSet, quickstart: Path, cache: Path) -> Path:
-    """Folder of the task's model: the quick start's, or one whose name carries a checksum of what makes it."""
+    """Folder of the task's model: `quickstart`, or one whose name carries a checksum of what makes it from that."""
     if task.coldstart is None:
         return quickstart
     sources = ["data/tasks.py", "data/own_problems.py"]
@@ -51,7 +51,7 @@ def model_folder(task: TaskSet, quickstart: Path, cache: Path) -> Path:
 
 def provide_model(task: TaskSet, quickstart: Path, cache: Path, results: Path, judge_url: str) -> Path:
     """Folder of the model that the task's runs start from: the one kept in `results`, else one that is made, which
-    takes some minutes, and kept there.
+    takes some minutes, and kept there. `quickstart`: folder of the model that tasks without a cold start begin with.
 
     Raises:
         ConfigError: the cold start failed; the message names its log.

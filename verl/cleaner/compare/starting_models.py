@@ -2,7 +2,7 @@
 
 The same cold start gives another model on another kind of processor: rounding differs, and some hundred steps make
 much of that. Runs from two models are two experiments. So the first model of a task is kept, and whoever goes on with
-the comparison, on whatever machine, starts from it.
+the comparison, on whatever machine, starts from it. One too large for a repository is only told by its digest.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from cleaner.errors import ConfigError
 MODELS = "models"
 
 _WEIGHTS = "model.safetensors"
+_LARGEST_BYTES = 64 * 2**20
 
 
 def digest(model: Path) -> str:
@@ -26,9 +27,10 @@ def digest(model: Path) -> str:
 
 
 def keep_model(task: str, model: Path, results: Path) -> None:
-    """Pack the folder `model` as the one from which the runs of `task` start, unless one is kept already."""
+    """Pack the folder `model` as the one from which the runs of `task` start, unless one is kept already, or its
+    weights take more than 64 MiB."""
     archive = _archive(task, results)
-    if archive.is_file():
+    if archive.is_file() or (model / _WEIGHTS).stat().st_size > _LARGEST_BYTES:
         return
     archive.parent.mkdir(parents=True, exist_ok=True)
     part = archive.with_name(f"{archive.name}.part")

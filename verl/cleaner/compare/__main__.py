@@ -30,7 +30,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--results", type=Path, required=True, help="folder of tables, plots and raw metrics")
     parser.add_argument("--cache", type=Path, required=True, help="folder of rows and models")
     parser.add_argument("--model", default=MODELS[0], help=f"what runs start from: {' or '.join(MODELS)}")
-    parser.add_argument("--model-folder", type=Path, help="its folder (default: the quick start's, in the recipe)")
+    parser.add_argument(
+        "--model-folder", type=Path, help="its folder (default: the quick start's, in the recipe)"
+    )
     parser.add_argument("--tasks", nargs="*", default=[])
     parser.add_argument("--arms", nargs="*", default=[])
     parser.add_argument("--seeds", nargs="+", type=int, required=True)

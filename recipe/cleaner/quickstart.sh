@@ -70,13 +70,14 @@ RECIPE=quickstart PYTHON=$PY
 . recipe/cleaner/services.sh
 # shellcheck source=quickstart/inputs.sh
 . recipe/cleaner/quickstart/inputs.sh
-TRAIN_PID='' INTERRUPTED=''
+TRAIN_PID='' PROGRESS_PID='' INTERRUPTED=''
 stop_all() {
     local status=$?
     trap '' INT TERM
     trap - EXIT
     [ -z "$INTERRUPTED" ] || echo "quickstart: stopping what was started; RESUME=1 goes on from the last checkpoint."
     stop_process "$TRAIN_PID" 30
+    stop_process "$PROGRESS_PID" 1
     stop_process "$JUDGE_PID" 10
     exit "$status"
 }
@@ -157,7 +158,11 @@ need_judge
 phase "training" "$STEPS steps, $([ "$ENABLE_ROLLBACK" = 1 ] && echo 'rollback on' || echo 'baseline, rollback off')"
 setsid "${TRAIN[@]}" >"$OUTPUT_DIR/logs/train.log" 2>&1 &
 TRAIN_PID=$!
-"$PY" -m cleaner.report.progress "$OUTPUT_DIR" --pid "$TRAIN_PID" --steps "$STEPS" --from-step "$CHECKPOINTED"
+# Waited for, not run in the foreground: a signal to this script alone is then heard at once.
+"$PY" -m cleaner.report.progress "$OUTPUT_DIR" --pid "$TRAIN_PID" --steps "$STEPS" --from-step "$CHECKPOINTED" &
+PROGRESS_PID=$!
+wait "$PROGRESS_PID"
+PROGRESS_PID=''
 status=0
 wait "$TRAIN_PID" || status=$?
 TRAIN_PID=''

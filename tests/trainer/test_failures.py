@@ -10,6 +10,7 @@ import pickle
 import resource
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,7 +45,7 @@ from cleaner.failures import (
     describe_exception,
     split_failures,
 )
-from cleaner.replay_buffer import in_dataset_order
+from cleaner.replay_buffer import OrderedReplayBuffer, in_dataset_order
 from cleaner.rollout_worker import CleanerAgentLoopWorker
 
 MODEL = Path(__file__).parents[2] / "recipe" / "cleaner" / "quickstart" / "model"
@@ -314,17 +315,7 @@ class FailingServer:
 def test_the_manager_that_verl_loads_by_name_runs_our_worker_in_training_and_in_validation(
     config: DictConfig, reward_worker: Any, clean_queue: None
 ) -> None:
-    manager_class = load_class_from_fqn("cleaner.rollout_worker.CleanerAgentLoopManager", "AgentLoopManager")
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    try:
-        manager = manager_class.create(
-            config=config,
-            llm_client=FailingServer(),
-            teacher_client=None,
-            reward_loop_worker_handles=[reward_worker],
-        )
-    finally:
-        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    manager = make_manager(config, reward_worker, FailingServer())
     found = {}
     for partition in ("train", "val"):
         manager.generate_sequences(two_prompts(partition))
@@ -340,6 +331,47 @@ def test_the_manager_that_verl_loads_by_name_runs_our_worker_in_training_and_in_
     gone = ("ConnectionError", "the rollout server is gone")
     # rollout.n is 4 in training, val_kwargs.n is 1.
     assert found == {"train": (4, [(*gone, "train")] * 4), "val": (1, [(*gone, "val")])}
+
+
+class SilentServer:
+    """In place of verl's server client: takes requests and never answers."""
+
+    async def generate(self, request_id: str, **kwargs: Any) -> TokenOutput:
+        return await asyncio.Future()
+
+
+def test_a_worker_that_is_killed_ends_the_trainers_waiting(
+    config: DictConfig, reward_worker: Any, clean_queue: None
+) -> None:
+    manager = make_manager(config, reward_worker, SilentServer())
+    inner = ReplayBuffer("sync", OmegaConf.create(), None, "drop", OmegaConf.create(), poll_interval=0.01)
+    buffer = OrderedReplayBuffer(inner, lambda batch, step, prompts: (batch, {}))
+    checks = []
+
+    def check() -> None:
+        manager.check_workers()
+        checks.append(time.monotonic())
+        if len(checks) == 20:  # all is well, until here
+            ray.kill(manager.agent_loop_workers[0])
+
+    buffer.watch(check)
+    manager.generate_sequences(two_prompts("train"))
+    with pytest.raises(RuntimeError, match=r"agent-loop worker 0 is gone.*resume_mode=auto") as told:
+        buffer.sample(4, "train", 2)
+    assert isinstance(told.value.__cause__, ray.exceptions.ActorDiedError)
+    assert len(checks) >= 20 and time.monotonic() - checks[19] < 5
+
+
+def make_manager(config: DictConfig, reward_worker: Any, server: Any) -> Any:
+    """As verl makes it, from its name in the configuration."""
+    manager_class = load_class_from_fqn("cleaner.rollout_worker.CleanerAgentLoopManager", "AgentLoopManager")
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        return manager_class.create(
+            config=config, llm_client=server, teacher_client=None, reward_loop_worker_handles=[reward_worker]
+        )
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
 def two_prompts(partition: str) -> Any:

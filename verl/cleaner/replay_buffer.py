@@ -43,6 +43,16 @@ class OrderedReplayBuffer:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
+    def watch(self, check: Callable[[], None]) -> None:
+        """Call `check` each time before the wrapped buffer waits for trajectories; what it raises ends the waiting."""
+        wait = self._inner._wait_for_next_poll
+
+        def checked(*args: Any) -> Any:
+            check()
+            return wait(*args)
+
+        self._inner._wait_for_next_poll = checked
+
     def sample(
         self, global_steps: int, partition_id: str, batch_size: int
     ) -> tuple[KVBatchMeta, dict[str, Any]]:

@@ -6,9 +6,11 @@ around the whole trajectory. What is left of the trajectory is taken back, and a
 valid row with the tag `failed` and the cause in `extra_fields["failure"]`. The group ends "finished", and its other
 trajectories train normally. `cleaner.failures` takes failure rows out of a batch before anything reads it.
 
-Cancellation and the end of the process (`CancelledError`, `KeyboardInterrupt`, `SystemExit`) pass through.
+Cancellation and the end of the process (`CancelledError`, `KeyboardInterrupt`, `SystemExit`) pass through. A worker that
+is killed takes its trajectories with it; the manager tells, for the trainer would wait for them for ever.
 """
 
+import asyncio
 import logging
 import time
 from contextvars import ContextVar
@@ -17,6 +19,7 @@ from typing import Any
 import ray
 import torch
 import transfer_queue as tq
+from ray.exceptions import RayError
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
@@ -35,6 +38,10 @@ _UpstreamWorker = AgentLoopWorkerTQ.__ray_metadata__.modified_class
 
 class CleanerAgentLoopWorker(_UpstreamWorker):  # type: ignore[misc, valid-type]
     """The class behind the Ray actor that makes trajectories."""
+
+    async def live(self) -> None:
+        """Never returns: whoever waits for it learns when this process is gone."""
+        await asyncio.Event().wait()
 
     async def _run_agent_loop(
         self,
@@ -132,6 +139,28 @@ class CleanerAgentLoopManager(AgentLoopManagerTQ):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.agent_loop_workers_class = ray.remote(CleanerAgentLoopWorker)
+        self._lives: list[Any] = []
+
+    async def _init_agent_loop_workers(self) -> None:
+        await super()._init_agent_loop_workers()
+        self._lives = [worker.live.remote() for worker in self.agent_loop_workers]
+
+    def check_workers(self) -> None:
+        """Return at once while all workers live.
+
+        Raises:
+            RuntimeError: one is gone, and with it what it was sampling; its cause is Ray's account of it.
+        """
+        gone, _ = ray.wait(self._lives, timeout=0)
+        if gone:
+            try:
+                ray.get(gone[0])
+            except RayError as error:
+                raise RuntimeError(
+                    f"agent-loop worker {self._lives.index(gone[0])} is gone, and with it the trajectories that it was "
+                    "sampling. trainer.resume_mode=auto goes on from the last checkpoint; if memory ran out (Ray says so "
+                    "above or in its log), take smaller micro-batches or fewer trajectories at a time."
+                ) from error
 
 
 def _partition(validate: bool) -> str:

@@ -110,6 +110,8 @@ class CleanerTrainer(PPOTrainerSync):
         """Train; the agent loops are told which batches are for validation, and how many trajectories to sample."""
         trained = self.config.actor_rollout_ref.rollout.n
         sampled = self._strategy.sampled_per_prompt(trained)
+        if (check := getattr(agent_loop_manager, "check_workers", None)) is not None:
+            self.replay_buffer.watch(check)
         super().fit(PhaseMarker(agent_loop_manager, sampled if sampled != trained else None))
 
     def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> KVBatchMeta:

@@ -6,8 +6,8 @@ around the whole trajectory. What is left of the trajectory is taken back, and a
 valid row with the tag `failed` and the cause in `extra_fields["failure"]`. The group ends "finished", and its other
 trajectories train normally. `cleaner.failures` takes failure rows out of a batch before anything reads it.
 
-Cancellation and the end of the process (`CancelledError`, `KeyboardInterrupt`, `SystemExit`) pass through. A worker that
-is killed takes its trajectories with it; the manager tells, for the trainer would wait for them for ever.
+Cancellation and the end of the process (`CancelledError`, `KeyboardInterrupt`, `SystemExit`) pass through. A worker
+that is killed takes its trajectories with it; the manager tells, for the trainer would wait for them for ever.
 """
 
 import asyncio
@@ -158,8 +158,8 @@ class CleanerAgentLoopManager(AgentLoopManagerTQ):
             except RayError as error:
                 raise RuntimeError(
                     f"agent-loop worker {self._lives.index(gone[0])} is gone, and with it the trajectories that it was "
-                    "sampling. trainer.resume_mode=auto goes on from the last checkpoint; if memory ran out (Ray says so "
-                    "above or in its log), take smaller micro-batches or fewer trajectories at a time."
+                    "sampling. trainer.resume_mode=auto goes on from the last checkpoint; if memory ran out (Ray says "
+                    "so above), take smaller micro-batches or fewer trajectories at a time."
                 ) from error
 
 

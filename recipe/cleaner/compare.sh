@@ -15,9 +15,9 @@ seeds can be added later. Then writes tables, plots and raw metrics. docs/compar
   ARMS="baseline saar ..."   arms of recipe/cleaner/compare/arms.yaml (default: all); the baseline is always among them
   TASKS="quickstart ..."     files in recipe/cleaner/compare/tasks (default: all; smollm2: quickstart)
   SEEDS="1 2 3 4 5 6 7 8"    a seed fixes problems, their order and sampling; arms are paired by it
-  BUDGET=200000              tokens that a run generates in training, discarded ones and look-aheads included
-  VALIDATIONS=8              validations after equal shares of the budget, besides the one before training
-  JOBS=2                     runs at a time, of one thread each; with 1, a run takes two threads
+  BUDGET=200000              tokens that a run generates in training, discarded ones and look-aheads included (smollm2: 20000)
+  VALIDATIONS=8              validations after equal shares of the budget, besides the one before training (smollm2: 3)
+  JOBS=2                     runs at a time, of one thread each; with 1, a run takes two threads (smollm2: 1, of 10 GiB)
   RUN_MINUTES=30             a run that takes longer is stopped and counts as failed
   RETRY_FAILED=0             1 does failed runs again; the earlier tries are kept and reported
   OUTPUT_DIR=docs/results    tables, plots, raw metrics (smollm2: docs/results/smollm2)
@@ -45,7 +45,10 @@ MODEL=${MODEL:-tiny}
 RESULTS=docs/results RUNS=output/compare
 case $MODEL in
     tiny) ;;
-    smollm2) TASKS=${TASKS:-quickstart} RESULTS=$RESULTS/smollm2 RUNS=$RUNS-smollm2 ;;
+    smollm2)
+        TASKS=${TASKS:-quickstart} RESULTS=$RESULTS/smollm2 RUNS=$RUNS-smollm2
+        BUDGET=${BUDGET:-20000} VALIDATIONS=${VALIDATIONS:-3} JOBS=${JOBS:-1}
+        ;;
     *) echo "compare: MODEL=$MODEL is unknown; use tiny or smollm2." >&2; exit 2 ;;
 esac
 ARMS=${ARMS:-} TASKS=${TASKS:-} SEEDS=${SEEDS:-1 2 3 4 5 6 7 8}
